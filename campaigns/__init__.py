@@ -1,0 +1,1 @@
+"""Intent: what is said to whom, when and why."""

@@ -1,0 +1,1 @@
+"""Reach: messages, templates, providers."""

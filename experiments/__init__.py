@@ -1,0 +1,1 @@
+"""Maths: design, assignment, comparison, decision."""

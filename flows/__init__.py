@@ -1,0 +1,1 @@
+"""What runs: Prefect flows, one a file, over plain steps."""

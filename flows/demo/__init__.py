@@ -1,0 +1,1 @@
+"""The demonstration: a seeded world whose true effects are known."""

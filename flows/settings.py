@@ -1,0 +1,1 @@
+"""What an operator may set: flag > environment > retain.toml > default; the only reader of the environment."""

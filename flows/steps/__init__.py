@@ -1,0 +1,1 @@
+"""The work of the flows as plain functions, without Prefect."""

@@ -1,0 +1,1 @@
+"""Turns settings into engines, renderers and providers (the composition root)."""

@@ -1,0 +1,1 @@
+"""What customers did (facts) and what we promised and did (ledger)."""

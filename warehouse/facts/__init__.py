@@ -1,0 +1,1 @@
+"""What customers did: analytical, read-only, as of an instant."""
