@@ -1,1 +1,189 @@
-"""What an operator may set: flag > environment > retain.toml > default; the only reader of the environment."""
+"""What an operator may set: flag > environment (RETAIN_*) > retain.toml > default; the only reader of the environment."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from campaigns.units import Duration, Money, QuietHours, Share
+
+CONFIG_NAME: Final = "retain.toml"
+
+
+class SettingsError(Exception):
+    """A setting is wrong: says which, where it came from and what was expected."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Holdout(_Section):
+    """The global holdout: customers whom no campaign touches."""
+
+    share: Share = Field(default=0.0, description="share of all customers kept out of every campaign")
+    salt: str = Field(default="global-holdout", description="changes who is in the holdout; rotate with care")
+
+
+class Policy(_Section):
+    """When messages may leave at all, and where a customer without a zone is taken to live."""
+
+    default_time_zone: str | None = Field(default=None, description="zone of customers without zone and country; without it they are skipped")
+    quiet_hours: QuietHours | None = Field(default=None, description='e.g. {from = "21:00", to = "08:00"}: nothing leaves then, customer\'s local time')
+
+
+class Company(_Section):
+    """What templates may say about the sender."""
+
+    name: str = "Example Shop"
+    postal_address: str = "1 Example Street, Exampletown"
+    website: str = "https://shop.example.com"
+    unsubscribe_url: str = Field(default="https://shop.example.com/unsubscribe", description="the page a one-click link leads to; a signed token is added")
+
+
+class Prices(_Section):
+    """What one message costs: SMS per segment, e-mail and push each."""
+
+    sms: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
+    email: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
+    push: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
+
+
+class Providers(_Section):
+    """Which provider sends on which channel."""
+
+    sms: str = "local"
+    email: str = "local"
+    push: str = "local"
+
+
+class Measurement(_Section):
+    """How long late orders may still arrive, and how far back baselines look."""
+
+    lateness: Duration = Field(default=timedelta(days=3), description="how long after its horizon an order may still be loaded")
+    drift: Share = Field(default=0.05, description="share of the planned audience that may have moved between plan and apply")
+
+
+class FactsTable(_Section):
+    """Where one canonical table lies in the company's own warehouse."""
+
+    table: str
+    columns: Mapping[str, str] = Field(default_factory=dict, description="canonical name -> the company's own")
+
+
+def _plain_path(value: object) -> object:
+    return Path(value) if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """All settings of a workspace. Names in RETAIN_*: upper case, sections joined by two underscores."""
+
+    model_config = SettingsConfigDict(env_prefix="RETAIN_", env_nested_delimiter="__", frozen=True, extra="forbid")
+
+    root: Annotated[Path, BeforeValidator(_plain_path)]
+    seed: str = Field(default="retain", description="part of every salt: two workspaces with the same seed draw alike")
+    facts_url: str = Field(default="duckdb", description="duckdb = Parquet files under data/; else any SQLAlchemy URL")
+    facts_memory_limit: str | None = Field(default=None, description="DuckDB memory limit, e.g. 4GB")
+    ledger_url: str = Field(default="", description="default: SQLite at data/ledger.db")
+    load_time_zone: str = Field(default="UTC", description="zone of times in files that do not name one")
+    secret: SecretStr = Field(default=SecretStr(""), description="key of generated codes and unsubscribe tokens; set it as RETAIN_SECRET")
+    holdout: Holdout = Holdout()
+    policy: Policy = Policy()
+    company: Company = Company()
+    prices: Prices = Field(default_factory=Prices)
+    providers: Providers = Providers()
+    measurement: Measurement = Measurement()
+    facts: Mapping[str, FactsTable] = Field(default_factory=dict, description="tables customers, orders, events as the company names them")
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the embedded facts and ledger live."""
+        return self.root / "data"
+
+    @property
+    def ledger_address(self) -> str:
+        """The ledger's URL with its default filled in and a relative SQLite path anchored at the workspace."""
+        url = self.ledger_url or "sqlite:///data/ledger.db"
+        prefix = "sqlite:///"
+        if url.startswith(prefix) and not url.startswith("sqlite:////"):
+            return f"{prefix}{(self.root / url.removeprefix(prefix)).resolve()}"
+        return url
+
+
+def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of the workspace at `root`: `overrides` (flags) over RETAIN_* over retain.toml over the defaults.
+
+    Raises SettingsError naming every wrong setting, its file or variable, and what was expected.
+    """
+    root = root.resolve()
+    if not root.is_dir():
+        raise SettingsError(f"{root}: no such directory; expected a workspace (make one with `retain init {root}`)")
+    path = root / CONFIG_NAME
+    _check_toml(path)
+
+    class WorkspaceSettings(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+
+    try:
+        return WorkspaceSettings(root=root, **(overrides or {}))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+
+
+def _check_toml(path: Path) -> None:
+    if not path.is_file():
+        return
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}; correct the file") from None
+
+
+def _explain(path: Path, problem: Mapping[str, Any]) -> str:
+    names = [str(part) for part in problem["loc"]]
+    key = ".".join(names)
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        known = get_close_matches(names[-1], _names_beside(names), n=1)
+        hint = f' (did you mean "{known[0]}"?)' if known else ""
+        message = f"unknown setting{hint}"
+    return f"{path}{_line_of(path, names)}: {key}: {message}; it may also come from the environment variable {_variable(names)}"
+
+
+def _names_beside(names: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for name in names[:-1]:
+        inner = model.model_fields[name].annotation if name in model.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        model = inner
+    return list(model.model_fields)
+
+
+def _variable(names: list[str]) -> str:
+    return "RETAIN_" + "__".join(names).upper()
+
+
+def _line_of(path: Path, names: list[str]) -> str:
+    if not path.is_file():
+        return ""
+    pattern = re.compile(rf"^\s*\[?\"?{re.escape(names[-1])}\"?\s*[=\]]")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((f":{number}" for number, line in enumerate(lines, start=1) if pattern.match(line)), "")
