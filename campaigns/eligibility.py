@@ -1,0 +1,114 @@
+"""Who may take part: one set of rules, before randomisation, the same for every arm and for control."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from experiments.assign import fractions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+REASONS: Final[Mapping[str, str]] = {
+    "global_holdout": "belongs to the global holdout, which no campaign touches",
+    "already_assigned": "has an arm in this experiment already",
+    "reentry_too_soon": "took part in an earlier experiment of this campaign less than reentry_after ago",
+    "rival_campaign": "takes part in another campaign of the same exclusive layer",
+    "open_complaint": "has a complaint that is not resolved",
+    "capped": "has received as many messages as the caps allow",
+    "no_address": "has no address on any channel of some step",
+    "no_consent": "has not consented to any channel of some step that has an address",
+    "suppressed": "is suppressed on every consented channel of some step",
+    "no_send_time": "has no permitted moment to receive some step (time zone unknown, or the offer ends first)",
+    "over_limit": "is beyond audience.limit (drawn by hash, not by order)",
+    "over_budget": "is beyond what the campaign's budget pays for (drawn by hash, not by order)",
+}
+"""Reason codes in the order in which they are tried; a customer is counted under the first that applies."""
+
+CHANNELS: Final = ("sms", "email", "push")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger knows about customers when a plan is made; every collection holds customer ids."""
+
+    already_assigned: Collection[str] = frozenset()
+    reentry_too_soon: Collection[str] = frozenset()
+    rival_campaign: Collection[str] = frozenset()
+    capped: Collection[str] = frozenset()
+    suppressed: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Channel -> customers suppressed on it (scope "all" already expanded)."""
+
+
+@dataclass(frozen=True, slots=True)
+class HoldoutRule:
+    """The global holdout: the customers whose hash under `salt` falls below `share` (0 to 1)."""
+
+    share: float
+    salt: str
+
+
+class Reach:
+    """On which channels each candidate can be reached: an address, consent and no suppression (arrays of length n)."""
+
+    def __init__(self, candidates: pd.DataFrame, standing: Standing) -> None:
+        self.has = {c: candidates[f"has_{c}"].to_numpy(dtype=bool) for c in CHANNELS}
+        self.consented = {c: self.has[c] & candidates[f"consent_{c}"].to_numpy(dtype=bool) for c in CHANNELS}
+        ids = candidates["customer_id"]
+        self.open = {
+            c: self.consented[c] & ~ids.isin(list(standing.suppressed.get(c, ()))).to_numpy(dtype=bool)
+            for c in CHANNELS
+        }
+
+    def any_of(self, kind: Mapping[str, NDArray[np.bool_]], channels: Sequence[str]) -> NDArray[np.bool_]:
+        """True where at least one of the channels is open in the sense of `kind` (has, consented or open)."""
+        return np.logical_or.reduce([kind[c] for c in channels])
+
+    def first_open(self, channels: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.object_]:
+        """The first open channel of each row; the rows must have one (eligibility has seen to that)."""
+        return np.asarray(np.select([self.open[c][rows] for c in channels], list(channels), default=""), dtype=object)
+
+
+def screen(
+    candidates: pd.DataFrame,
+    *,
+    needs: Sequence[Sequence[str]],
+    reach: Reach,
+    standing: Standing,
+    holdout: HoldoutRule,
+    allow_open_complaint: bool = False,
+) -> NDArray[np.object_]:
+    """The reason why each candidate may not take part, or "" (object array of length n).
+
+    `candidates` has the columns of `select_segment`. `needs` holds, for every step of every arm, the channels that
+    would do (the step's own first, then its fallbacks): a candidate must be reachable for all of them, whatever arm
+    the draw may give, so that control and arms are alike.
+    """
+    ids = candidates["customer_id"]
+    reasons = np.full(len(candidates), "", dtype=object)
+
+    def refuse(reason: str, mask: NDArray[np.bool_]) -> None:
+        reasons[mask & (reasons == "")] = reason
+
+    if holdout.share > 0:
+        refuse("global_holdout", fractions(holdout.salt, ids.tolist()) < holdout.share)
+    for reason in ("already_assigned", "reentry_too_soon", "rival_campaign"):
+        refuse(reason, _among(ids, getattr(standing, reason)))
+    if not allow_open_complaint:
+        refuse("open_complaint", candidates["open_complaint"].to_numpy(dtype=bool))
+    refuse("capped", _among(ids, standing.capped))
+    for reason, kind in (("no_address", reach.has), ("no_consent", reach.consented), ("suppressed", reach.open)):
+        for channels in needs:
+            refuse(reason, ~reach.any_of(kind, channels))
+    return reasons
+
+
+def _among(ids: pd.Series[str], members: Collection[str]) -> NDArray[np.bool_]:
+    if not members:
+        return np.zeros(len(ids), dtype=bool)
+    return ids.isin(list(members)).to_numpy(dtype=bool)
