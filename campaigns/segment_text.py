@@ -1,0 +1,92 @@
+"""The text of a segment before it is parsed: its limits, its characters, and the error that names a column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from campaigns.errors import CampaignError
+
+MAX_LENGTH: Final = 4000
+"""Characters of one expression."""
+MAX_DEPTH: Final = 30
+"""Levels of nesting of one expression."""
+MAX_CHOICES: Final = 500
+"""Constants of one `in (...)`."""
+
+ALLOWED: Final = "use names, numbers, texts, comparisons, in, is None, and, or, not, + - * / and parentheses"
+_FOREIGN: Final = re.compile(r"\b(?:AND|OR|NOT|IN|IS|NULL|null|BETWEEN|LIKE)\b|&&|\|\||<>|(?<![=<>!])=(?!=)|!(?!=)")
+_INSTEAD: Final[Mapping[str, str]] = {
+    "=": "==",
+    "<>": "!=",
+    "&&": "and",
+    "||": "or",
+    "!": "not",
+    "NULL": "None",
+    "null": "None",
+    "BETWEEN": "low <= name <= high",
+    "LIKE": "in (...)",
+}
+
+
+class SegmentError(CampaignError):
+    """An expression that does not parse: what is wrong, at which column (from 1), and what was perhaps meant."""
+
+    def __init__(self, message: str, column: int, suggestion: str | None = None) -> None:
+        self.message = message
+        self.column = column
+        self.suggestion = suggestion
+        super().__init__(f"column {column}: {self.text}")
+
+    @property
+    def text(self) -> str:
+        """The message with its suggestion, without the column."""
+        return f'{self.message} (did you mean "{self.suggestion}"?)' if self.suggestion else self.message
+
+
+def check_characters(source: str) -> None:
+    """Refuse what is too big and what is not ours: comments, escapes, other languages' operators."""
+    if not source.strip():
+        raise SegmentError("is empty; write a condition such as recency_days >= 90, or True for everybody", 1)
+    if len(source) > MAX_LENGTH:
+        raise SegmentError(f"is {len(source)} characters long; at most {MAX_LENGTH} are read", MAX_LENGTH + 1)
+    bare = _without_texts(source)
+    for column, character in enumerate(bare, start=1):
+        if character in "#\\\0":
+            raise SegmentError(f"{character!r} is not part of the segment language", column)
+    if depth := _too_deep(bare):
+        raise SegmentError(f"is nested more than {MAX_DEPTH} levels deep", depth)
+    if found := _FOREIGN.search(bare):
+        word = found.group()
+        raise SegmentError(
+            f'"{word}" is not part of the segment language', found.start() + 1, _INSTEAD.get(word, word.lower())
+        )
+
+
+def _without_texts(source: str) -> str:
+    """The source with every quoted text blanked out, character for character."""
+    quote, bare = "", []
+    for column, character in enumerate(source, start=1):
+        if quote:
+            if character == "\\":
+                raise SegmentError("a backslash in a text is not part of the segment language", column)
+            quote = "" if character == quote else quote
+            bare.append(" ")
+        elif character in "'\"":
+            quote = character
+            bare.append(" ")
+        else:
+            bare.append(character)
+    if quote:
+        raise SegmentError(f"a text that begins with {quote} is not closed", source.rindex(quote) + 1)
+    return "".join(bare)
+
+
+def _too_deep(bare: str) -> int:
+    depth = 0
+    for column, character in enumerate(bare, start=1):
+        depth += (character in "([{") - (character in ")]}")
+        if depth > MAX_DEPTH:
+            return column
+    return 0
