@@ -1,4 +1,4 @@
-"""A plan: which customers take part, in which arm, and which message may leave when. Pure: nothing is read or written."""
+"""A plan: who takes part, in which arm, and which message may leave when. Pure: nothing is read or written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepRule:
-    """One step of an arm as the planner needs it: the channels that would do, in order of preference, and its timing."""
+    """One step of an arm: the channels that would do, in order of preference, and its timing."""
 
     channels: tuple[str, ...]
     template: str
@@ -52,7 +52,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PlanRules:
-    """Everything that decides a plan besides the candidates: the draw, the arms, the limits and the company's policy."""
+    """What decides a plan besides the candidates: the draw, the arms, the limits, the company's policy."""
 
     as_of: datetime
     salt: str
@@ -110,7 +110,9 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
         holdout=rules.holdout,
         allow_open_complaint=rules.allow_open_complaint,
     )
-    sendable = np.array([all(t[level] is not None for t in times.values()) for level in range(len(zones.levels))] or [True])
+    sendable = np.array(
+        [all(t[level] is not None for t in times.values()) for level in range(len(zones.levels))] or [True]
+    )
     reasons[(reasons == "") & ~sendable[zones.codes]] = "no_send_time"
     ids = candidates["customer_id"].to_numpy(dtype=object)
     open_rows = np.flatnonzero(reasons == "")
@@ -140,9 +142,13 @@ def _times_by_level(arm: ArmRule, zones: Zones, rules: PlanRules) -> list[tuple[
 
 
 def _apply_limits(
-    reasons: NDArray[np.object_], rows: NDArray[np.intp], ids: NDArray[np.object_], arms: NDArray[np.object_], rules: PlanRules
+    reasons: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    ids: NDArray[np.object_],
+    arms: NDArray[np.object_],
+    rules: PlanRules,
 ) -> None:
-    """Mark those beyond the limits, in the order of a hash of their own, so that no list order and no arm is favoured."""
+    """Mark those beyond the limits, in the order of a hash of their own: no list order is favoured."""
     limits = rules.limits
     order = np.argsort(fractions(f"{rules.salt}.limit", ids[rows].tolist()), kind="stable")
     if limits.customers is not None:

@@ -28,7 +28,7 @@ class StepTiming:
 
 @dataclass(frozen=True, slots=True)
 class SendTime:
-    """One step's moment for one set of zones: claimable in [not_before, closes_at), dead at `expires_at` (aware UTC)."""
+    """One step's moment in one set of zones: claimable in [not_before, closes_at), dead at `expires_at`."""
 
     not_before: datetime
     closes_at: datetime
@@ -51,7 +51,9 @@ def resolve_zones(candidates: pd.DataFrame, *, default: str | None) -> Zones:
     """
     import pandas as pd
 
-    zone_of, country_of = (candidates[c].astype("str").where(candidates[c].notna(), "") for c in ("time_zone", "country"))
+    zone_of, country_of = (
+        candidates[c].astype("str").where(candidates[c].notna(), "") for c in ("time_zone", "country")
+    )
     numbers, keys = pd.factorize(zone_of + "\0" + country_of)
     counts = np.bincount(numbers, minlength=len(keys))
     levels: list[tuple[str, ...]] = []
@@ -93,4 +95,3 @@ def _bounded(step: StepTiming, slot: Slot, offer_ends_at: datetime | None) -> Se
     if offer_ends_at is not None:
         expires_at = min(expires_at, offer_ends_at)
     return SendTime(slot.opens_at, min(slot.closes_at, expires_at), expires_at)
-

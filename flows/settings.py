@@ -1,7 +1,8 @@
-"""What an operator may set: flag > environment (RETAIN_*) > retain.toml > default; the only reader of the environment."""
+"""What an operator may set: flag > environment > retain.toml > default; the only reader of the environment."""
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from campaigns.units import Duration, Money, QuietHours, Share
+from campaigns.timing import Window
+from campaigns.units import Amount, ClockTime, Duration, Share, parse_money
 
 CONFIG_NAME: Final = "retain.toml"
 
@@ -23,7 +25,7 @@ class SettingsError(Exception):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Holdout(_Section):
@@ -33,11 +35,26 @@ class Holdout(_Section):
     salt: str = Field(default="global-holdout", description="changes who is in the holdout; rotate with care")
 
 
+class QuietHours(_Section):
+    """Hours of every day in which nothing leaves, in the customer's local time; they may run over midnight."""
+
+    opens: ClockTime = Field(alias="from")
+    closes: ClockTime = Field(alias="to")
+
+
 class Policy(_Section):
     """When messages may leave at all, and where a customer without a zone is taken to live."""
 
-    default_time_zone: str | None = Field(default=None, description="zone of customers without zone and country; without it they are skipped")
-    quiet_hours: QuietHours | None = Field(default=None, description='e.g. {from = "21:00", to = "08:00"}: nothing leaves then, customer\'s local time')
+    default_time_zone: str | None = Field(
+        default=None, description="zone of customers without zone and country; without it they are skipped"
+    )
+    quiet_hours: QuietHours | None = Field(default=None, description='for example {from = "21:00", to = "08:00"}')
+
+    @property
+    def quiet_window(self) -> Window | None:
+        """The quiet hours as a window of every day."""
+        quiet = self.quiet_hours
+        return None if quiet is None else Window(frozenset(range(7)), quiet.opens, quiet.closes)
 
 
 class Company(_Section):
@@ -46,15 +63,18 @@ class Company(_Section):
     name: str = "Example Shop"
     postal_address: str = "1 Example Street, Exampletown"
     website: str = "https://shop.example.com"
-    unsubscribe_url: str = Field(default="https://shop.example.com/unsubscribe", description="the page a one-click link leads to; a signed token is added")
+    unsubscribe_url: str = Field(
+        default="https://shop.example.com/unsubscribe",
+        description="the page a one-click link leads to; a signed token is added",
+    )
 
 
 class Prices(_Section):
     """What one message costs: SMS per segment, e-mail and push each."""
 
-    sms: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
-    email: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
-    push: Money = Field(default_factory=lambda: Money.parse("0 EUR"))
+    sms: Amount = parse_money("0 EUR")
+    email: Amount = parse_money("0 EUR")
+    push: Amount = parse_money("0 EUR")
 
 
 class Providers(_Section):
@@ -68,8 +88,12 @@ class Providers(_Section):
 class Measurement(_Section):
     """How long late orders may still arrive, and how far back baselines look."""
 
-    lateness: Duration = Field(default=timedelta(days=3), description="how long after its horizon an order may still be loaded")
-    drift: Share = Field(default=0.05, description="share of the planned audience that may have moved between plan and apply")
+    lateness: Duration = Field(
+        default=timedelta(days=3), description="how long after its horizon an order may still be loaded"
+    )
+    drift: Share = Field(
+        default=0.05, description="share of the planned audience that may have moved between plan and apply"
+    )
 
 
 class FactsTable(_Section):
@@ -94,14 +118,18 @@ class Settings(BaseSettings):
     facts_memory_limit: str | None = Field(default=None, description="DuckDB memory limit, e.g. 4GB")
     ledger_url: str = Field(default="", description="default: SQLite at data/ledger.db")
     load_time_zone: str = Field(default="UTC", description="zone of times in files that do not name one")
-    secret: SecretStr = Field(default=SecretStr(""), description="key of generated codes and unsubscribe tokens; set it as RETAIN_SECRET")
+    secret: SecretStr = Field(
+        default=SecretStr(""), description="key of generated codes and unsubscribe tokens; set it as RETAIN_SECRET"
+    )
     holdout: Holdout = Holdout()
     policy: Policy = Policy()
     company: Company = Company()
-    prices: Prices = Field(default_factory=Prices)
+    prices: Prices = Prices()
     providers: Providers = Providers()
     measurement: Measurement = Measurement()
-    facts: Mapping[str, FactsTable] = Field(default_factory=dict, description="tables customers, orders, events as the company names them")
+    facts: Mapping[str, FactsTable] = Field(
+        default_factory=dict, description="tables customers, orders, events as the company names them"
+    )
 
     @property
     def data_dir(self) -> Path:
@@ -136,8 +164,8 @@ def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> 
             settings_cls: type[BaseSettings],
             init_settings: PydanticBaseSettingsSource,
             env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
 
@@ -145,6 +173,11 @@ def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> 
         return WorkspaceSettings(root=root, **(overrides or {}))
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(path, problem) for problem in error.errors())) from None
+
+
+def workspace_root(path: str | Path | None) -> Path:
+    """The directory of the workspace: the one given, else RETAIN_WORKSPACE, else the working directory."""
+    return Path(path or os.environ.get("RETAIN_WORKSPACE") or ".")
 
 
 def _check_toml(path: Path) -> None:
@@ -164,7 +197,8 @@ def _explain(path: Path, problem: Mapping[str, Any]) -> str:
         known = get_close_matches(names[-1], _names_beside(names), n=1)
         hint = f' (did you mean "{known[0]}"?)' if known else ""
         message = f"unknown setting{hint}"
-    return f"{path}{_line_of(path, names)}: {key}: {message}; it may also come from the environment variable {_variable(names)}"
+    place = f"{path}{_line_of(path, names)}"
+    return f"{place}: {key}: {message}; it may also come from the environment variable {_variable(names)}"
 
 
 def _names_beside(names: list[str]) -> list[str]:

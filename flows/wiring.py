@@ -1,1 +1,110 @@
 """Turns settings into engines, renderers and providers (the composition root)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from campaigns.book import Book, load_book
+from campaigns.timing import use_wheel_tzdata
+from channels.provider import Provider
+from channels.providers.local import LocalProvider
+from channels.render import Renderer
+from flows.settings import Settings, SettingsError
+from warehouse.facts.store import Facts, FactsMapping, TableMapping, open_facts
+from warehouse.ledger.engine import Ledger, migrate, open_ledger
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace opened for work: where it lies, what it knows (facts), what it promised (ledger), how it speaks."""
+
+    settings: Settings
+    facts: Facts
+    ledger: Ledger
+    renderer: Renderer
+    providers: Mapping[str, Provider]
+
+    @property
+    def root(self) -> Path:
+        """The workspace's directory."""
+        return self.settings.root
+
+    @cached_property
+    def book(self) -> Book:
+        """The marketers' files, read once and checked against the customers' attributes."""
+        return load_book(self.root, attributes=self.facts.attributes())
+
+    @cached_property
+    def secret(self) -> str:
+        """The key of generated codes and tokens: RETAIN_SECRET, else the workspace's own key file."""
+        given = self.settings.secret.get_secret_value()
+        return given or read_key_file(self.root)
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.facts.close()
+        self.ledger.close()
+
+
+@contextmanager
+def open_workspace(settings: Settings) -> Iterator[Workspace]:
+    """Open the workspace of `settings`; the ledger is brought to the newest schema first."""
+    use_wheel_tzdata()
+    facts = open_facts(
+        settings.facts_url,
+        data_dir=settings.data_dir,
+        mapping=_mapping(settings),
+        memory_limit=settings.facts_memory_limit,
+    )
+    ledger = open_ledger(settings.ledger_address)
+    workspace = Workspace(settings, facts, ledger, Renderer([settings.root / "templates"]), make_providers(settings))
+    try:
+        migrate(ledger)
+        yield workspace
+    finally:
+        workspace.close()
+
+
+def make_providers(settings: Settings) -> dict[str, Provider]:
+    """One provider for each channel, as the settings name them.
+
+    Raises SettingsError for a name that no provider bears.
+    """
+    chosen = {"sms": settings.providers.sms, "email": settings.providers.email, "push": settings.providers.push}
+    providers: dict[str, Provider] = {}
+    for channel, name in chosen.items():
+        if name != "local":
+            raise SettingsError(f'retain.toml: providers.{channel}: unknown provider "{name}"; expected "local"')
+        providers[channel] = LocalProvider(channel, settings.root / "outbox")
+    return providers
+
+
+def write_key_file(root: Path) -> Path:
+    """Make the workspace's own key, readable by its owner only; an existing key is kept."""
+    path = root / ".retain" / "key"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(32), encoding="ascii")
+    return path
+
+
+def read_key_file(root: Path) -> str:
+    """The workspace's own key. Raises SettingsError where there is none."""
+    path = root / ".retain" / "key"
+    if not path.is_file():
+        raise SettingsError(
+            f"{path}: no key for codes and unsubscribe links; set RETAIN_SECRET or run `retain init {root}` to make one"
+        )
+    return path.read_text(encoding="ascii").strip()
+
+
+def _mapping(settings: Settings) -> FactsMapping:
+    return FactsMapping(
+        {name: TableMapping(entry.table, dict(entry.columns)) for name, entry in settings.facts.items()}
+    )

@@ -1,0 +1,70 @@
+"""The command line: parses, prints and exits; the work is done by flows/steps."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import typer
+
+from retain.commands import analysis, campaign, data, experiment, operation, workspace
+
+ROOMS: Final = frozenset({"retain", "web", "flows", "warehouse", "campaigns", "experiments", "channels"})
+
+app = typer.Typer(
+    name="retain",
+    help="Retention campaigns as code, measured honestly.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (workspace, data, campaign, operation, experiment, analysis):
+    room.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and give its exit code: 0 fine, 1 error, 2 work to do."""
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(args=list(arguments), prog_name="retain", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001  (the last line of defence: every error becomes one message and exit code 1)
+        return _report(error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def main() -> None:
+    """Entry point `retain`."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    sys.exit(run(sys.argv[1:]))
+
+
+def _report(error: Exception) -> int:
+    show = getattr(error, "show", None)
+    if callable(show):  # a usage error of the command line itself
+        show()
+    elif isinstance(error, typer.Abort):
+        print("stopped; nothing further was done", file=sys.stderr)  # noqa: T201  (the front door prints)
+    elif type(error).__module__.split(".")[0] in ROOMS:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201  (the front door prints)
+    else:
+        logging.getLogger("retain").debug("unexpected", exc_info=error)
+        place = _place(error)
+        text = f"error: unexpected {type(error).__name__} at {place}; this is a defect of retain, please report it"
+        print(text, file=sys.stderr)  # noqa: T201  (the front door prints)
+    return 1
+
+
+def _place(error: Exception) -> str:
+    """File and line inside our own tree where an unexpected error arose; its text may hold data, so it is not shown."""
+    frames = []
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if name.split(".")[0] in ROOMS:
+            frames.append(f"{name}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return frames[-1] if frames else "an unknown place"

@@ -1,0 +1,41 @@
+"""Options that several commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", envvar="RETAIN_WORKSPACE", help="The workspace directory.", show_default="here"),
+]
+NowOption = Annotated[
+    str | None,
+    typer.Option("--now", help="The instant to act at (ISO 8601, UTC if it names no zone).", show_default="the clock"),
+]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option("--as-of", help="Select customers as of this instant (ISO 8601).", show_default="--now or the clock"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
+
+
+def instant(text: str | None, *, option: str = "--now") -> datetime:
+    """The aware UTC instant that `text` names; the clock's where it is None.
+
+    Raises typer.BadParameter for a text that is no ISO 8601 date or time.
+    """
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{text}" is no date or time; expected ISO 8601 such as 2026-03-01 or 2026-03-01T09:00:00+01:00',
+            param_hint=option,
+        ) from None
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
