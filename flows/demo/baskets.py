@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,15 @@ class Baskets:
     discount_code: NDArray[np.str_]
     status: NDArray[np.str_]
 
+    def where(self, chosen: NDArray[np.bool_] | Rows) -> Baskets:
+        """The chosen baskets only, by flag or by index."""
+        return Baskets(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+    @staticmethod
+    def concatenated(parts: Sequence[Baskets]) -> Baskets:
+        """All baskets of the parts, in their order."""
+        return Baskets(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Baskets)))
+
 
 def usual_amounts(n: int, rng: np.random.Generator) -> Floats:
     """Each customer's usual amount per order (lognormal over customers, Fader and Hardie's heterogeneity of spend)."""
@@ -44,7 +53,10 @@ def usual_amounts(n: int, rng: np.random.Generator) -> Floats:
 
 
 def fill_baskets(usual: Floats, rng: np.random.Generator) -> Baskets:
-    """One basket per order at full price; `usual` holds the buyer's usual amount for each order."""
+    """One basket per order at full price; `usual` holds the buyer's usual amount for each order.
+
+    A few are refunded or cancelled; every basket costs the same number of draws.
+    """
     n = usual.size
     shares = np.array([entry[0] for entry in CATEGORIES.values()])
     kind = np.searchsorted(np.cumsum(shares) / shares.sum(), rng.random(n), side="right")
@@ -58,7 +70,7 @@ def fill_baskets(usual: Floats, rng: np.random.Generator) -> Baskets:
         units=1 + rng.poisson(0.8, size=n),
         amount=amount,
         margin=margin,
-        discount_code=np.zeros(n, dtype="U24"),
+        discount_code=np.zeros(n, dtype="U1"),
         status=status,
     )
 
@@ -68,11 +80,9 @@ def discount(
 ) -> Baskets:
     """The same baskets with a share of the price given away at some: the whole discount comes off the margin."""
     given = np.where(where, np.round(baskets.amount * share, 2), 0.0)
-    return Baskets(
-        category=baskets.category,
-        units=baskets.units,
+    return replace(
+        baskets,
         amount=np.round(baskets.amount - given, 2),
         margin=np.round(baskets.margin - given, 2),
         discount_code=np.where(where, code, baskets.discount_code),
-        status=baskets.status,
     )

@@ -95,9 +95,13 @@ class Buyers:
     dropout: Floats
     alive: Flags
 
-    def chance_of_purchase(self, shop_days: float | Floats) -> Floats:
-        """P(any purchase in the next so many shop days), exact: alive x (1 - exp(-rate x days))."""
-        chance: Floats = np.where(self.alive, -np.expm1(-self.rate * shop_days), 0.0)
+    def chance_of_purchase(self, shop_days: float, *, wait: float = 0.0) -> Floats:
+        """P(any purchase in the `shop_days` that begin after another `wait` shop days), exact, per customer.
+
+        Alive and still so after the wait, exp(-dropout x rate x wait), then not idle, 1 - exp(-rate x days).
+        """
+        stays = np.exp(-self.dropout * self.rate * wait)
+        chance: Floats = np.where(self.alive, -stays * np.expm1(-self.rate * shop_days), 0.0)
         return chance
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,13 +58,11 @@ class World:
         exactly these into quarantine.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        files: dict[str, Path] = {}
-        for table in ("customers", "orders", "events"):
-            files[table] = folder / f"{table}.csv"
-            with files[table].open("w", encoding="utf-8", newline="") as out:
-                _as_text(getattr(self, table)).to_csv(out, index=False, lineterminator="\n")
-                out.writelines(line + "\n" for line in (BAD_LINES[table] if dirt else ()))
-        return files
+        tables = {"customers": self.customers, "orders": self.orders, "events": self.events}
+        return {
+            name: write_table(frame, folder / f"{name}.csv", bad_lines=BAD_LINES[name] if dirt else ())
+            for name, frame in tables.items()
+        }
 
 
 def make_world(*, customers: int, seed: int, as_of: datetime) -> World:
@@ -99,6 +97,14 @@ def make_world(*, customers: int, seed: int, as_of: datetime) -> World:
         shop_time=shop_time,
         latent=latent,
     )
+
+
+def write_table(frame: pd.DataFrame, path: Path, *, bad_lines: Sequence[str] = ()) -> Path:
+    """The frame as CSV (UTF-8, a header, instants in ISO 8601 with a Z), then the bad lines as they are."""
+    with path.open("w", encoding="utf-8", newline="") as out:
+        _as_text(frame).to_csv(out, index=False, lineterminator="\n")
+        out.writelines(line + "\n" for line in bad_lines)
+    return path
 
 
 def numbered(prefix: str, n: int) -> NDArray[np.str_]:
