@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flows.demo.purchases import Floats, Rows
 
 CURRENCY = "EUR"
-TYPICAL_AMOUNT, BETWEEN_CUSTOMERS, WITHIN_CUSTOMER = 46.0, 0.4, 0.36
+TYPICAL_AMOUNT, BETWEEN_CUSTOMERS, WITHIN_CUSTOMER = 48.0, 0.32, 0.3
 CATEGORIES: Mapping[str, tuple[float, float, float]] = {
     # share of orders, price relative to the customer's usual, margin as a share of the amount
     "coffee": (0.27, 0.85, 0.46),

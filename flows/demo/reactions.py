@@ -53,7 +53,7 @@ class ArmEffect:
 
 WINBACK_EFFECTS: Mapping[str, ArmEffect] = {
     # works, and earns more than it costs
-    "double-points": ArmEffect(lift=0.045, points=0.03, unsubscribes=0.003),
+    "double-points": ArmEffect(lift=0.045, points=0.02, unsubscribes=0.003),
     # a kind word changes nothing
     "we-miss-you": ArmEffect(unsubscribes=0.003),
     # brings most customers back, and pays them for what they would have bought anyway
