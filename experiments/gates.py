@@ -1,0 +1,234 @@
+"""The gates: one function each, from evidence to checks with value, threshold and pass."""
+
+from __future__ import annotations
+
+from experiments.design import Guardrail
+from experiments.distributions import normal_sf
+from experiments.evidence import Evidence, Reason
+from experiments.health import SRM_THRESHOLD, delivery_gap, srm
+from experiments.metrics import METRICS
+from experiments.results import Result
+from experiments.sequential import look_boundary, sequence_one_sided
+
+BALANCE_THRESHOLD = 0.001
+CONTAMINATION_LIMIT = 0.01
+CROSSOVER_LIMIT = 0.01
+DELIVERY_GAP_LIMIT = 0.10  # arms on different channels differ by some points by nature; more means that one broke
+FLOOR_PER_ARM = 350
+FLOOR_CONVERSIONS = 25
+ENOUGH_OF_PLANNED = 0.95  # arms are drawn by hash: the smallest lands a little under its planned size
+HARM_ALPHA = 0.05
+HARM_TUNING = 5000.0
+
+
+def integrity(evidence: Evidence) -> list[Reason]:
+    """Is the split what was planned, were the arms alike before, did messages go to the arms and only there."""
+    health = evidence.health
+    checks = [
+        _at_least("srm_assigned", _srm_p(evidence, "srm_p"), SRM_THRESHOLD, "split of assigned customers"),
+        _at_least("srm_analysed", _srm_p(evidence, "srm_analysed_p"), SRM_THRESHOLD, "split of analysed customers"),
+        _at_most("crossover", health.get("crossover"), CROSSOVER_LIMIT, "customers found in several arms"),
+        _at_least("balance", health.get("balance_p"), BALANCE_THRESHOLD, "arms alike before the start"),
+        _at_most("contamination", health.get("contamination"), CONTAMINATION_LIMIT, "control reached by messages"),
+    ]
+    gap = health.get("delivery_gap")
+    if gap is None:
+        gap = delivery_gap(evidence.delivered, control=evidence.design.control)
+    checks.append(_at_most("delivery_gap", gap, DELIVERY_GAP_LIMIT, "difference of delivered shares between arms"))
+    return [*checks, _delivered(evidence)]
+
+
+def maturity(evidence: Evidence) -> list[Reason]:
+    """Is this a planned look, and has enough information matured for it."""
+    design = evidence.design
+    planned = evidence.looks_done < evidence.look <= design.looks
+    text = f"look {evidence.look} of {design.looks}, {evidence.looks_done} taken before"
+    needed = ENOUGH_OF_PLANNED if evidence.final else evidence.look / design.looks
+    matured = evidence.information >= needed - 1e-9
+    share = f"{evidence.information:.0%} of the planned information has matured, this look needs {needed:.0%}"
+    return [
+        Reason("maturity", "planned_look", float(evidence.look), float(design.looks), planned, text),
+        Reason("maturity", "information", evidence.information, needed, matured, share),
+    ]
+
+
+def size(evidence: Evidence) -> list[Reason]:
+    """Planned size per arm for this look, and the floors below which the approximations are not trusted."""
+    design = evidence.design
+    smallest = min((evidence.mature.get(name, 0) for name, weight in design.weights if weight > 0.0), default=0)
+    reasons = []
+    if design.planned_n is not None:
+        share = 1.0 if evidence.final else evidence.look / design.looks
+        needed = ENOUGH_OF_PLANNED * share * design.planned_n
+        text = f"smallest arm has {smallest} mature customers, {needed:.0f} were planned for this look"
+        reasons.append(Reason("size", "planned_size", float(smallest), needed, smallest >= needed, text))
+    floor = f"smallest arm has {smallest} mature customers, the floor is {FLOOR_PER_ARM}"
+    reasons.append(Reason("size", "floor", float(smallest), FLOOR_PER_ARM, smallest >= FLOOR_PER_ARM, floor))
+    conversions = _fewest_conversions(evidence)
+    if conversions is not None:
+        enough = conversions >= FLOOR_CONVERSIONS
+        text = f"fewest conversions in an arm: {conversions:.0f}, the floor is {FLOOR_CONVERSIONS}"
+        reasons.append(Reason("size", "conversions", conversions, FLOOR_CONVERSIONS, enough, text))
+    return reasons
+
+
+def efficacy(evidence: Evidence, arm: str) -> list[Reason]:
+    """Is the primary better beyond this look's boundary, Holm-adjusted over the arms."""
+    design = evidence.design
+    result = evidence.result(design.primary, arm)
+    z = look_boundary(design, look=evidence.look, information=evidence.information, past=evidence.past_information)
+    level = 2.0 * normal_sf(z)
+    p = None if result is None or not result.usable else result.p_adjusted
+    lift = improvement(result)
+    passed = p is not None and lift is not None and lift > 0.0 and p <= level
+    text = f"adjusted p of {design.primary}, boundary z {z:.2f} at look {evidence.look} of {design.looks}"
+    return [Reason("efficacy", "adjusted_p", p, level, passed, text, arm, design.primary)]
+
+
+def practical(evidence: Evidence, arm: str) -> list[Reason]:
+    """Is the estimated lift at least the smallest effect worth acting on."""
+    design = evidence.design
+    result = evidence.result(design.primary, arm)
+    lift = improvement(result)
+    base = result.control_value if result is not None else None
+    needed = design.minimum_effect.absolute(base or 0.0)
+    passed = lift is not None and lift >= needed - 1e-12
+    text = f"lift of {design.primary} against the minimum effect"
+    return [Reason("practical", "minimum_effect", lift, needed, passed, text, arm, design.primary)]
+
+
+def margin(evidence: Evidence, arm: str) -> list[Reason]:
+    """Is the incremental margin per customer above 0 with 80 % confidence (one-sided), where margin is measured."""
+    result = evidence.margin_of(arm)
+    if result is None or not result.usable:
+        return [Reason("margin", "margin_unknown", None, 0.0, None, "margin was not measured", arm, "margin")]
+    low = result.lower_80
+    text = "lower 80 % bound of the incremental margin per customer"
+    return [Reason("margin", "incremental_margin", low, 0.0, low is not None and low > 0.0, text, arm, "margin")]
+
+
+def harm(evidence: Evidence, arm: str) -> list[Reason]:
+    """Is every guardrail non-inferior at its margin (one-sided 95 %), and no secondary metric significantly worse."""
+    reasons = [_noninferior(evidence.result(guard.metric, arm), guard, arm) for guard in evidence.design.guardrails]
+    guarded = {guard.metric for guard in evidence.design.guardrails}
+    for name in evidence.design.metrics:
+        result = evidence.result(name, arm)
+        if name in guarded or result is None or not result.usable or name not in METRICS:
+            continue
+        if not METRICS[name].higher_is_better:
+            continue  # costs of messages rise by design; the margin gate weighs them
+        lift, p = improvement(result), result.p_adjusted
+        worse = lift is not None and p is not None and lift < 0.0 and p <= evidence.design.alpha
+        text = f"{name} is {'' if worse else 'not '}significantly worse"
+        reasons.append(Reason("harm", "significantly_worse", p, evidence.design.alpha, not worse, text, arm, name))
+    return reasons
+
+
+def confirmed_harm(evidence: Evidence, arm: str) -> Reason | None:
+    """A guardrail that is worse than its margin with 95 % confidence (one-sided), for the final look."""
+    for guard in evidence.design.guardrails:
+        result = evidence.result(guard.metric, arm)
+        bound = None if result is None else _best_case(result, guard)
+        if bound is not None and bound > guard.margin:
+            text = f"{guard.metric} is worse than its margin allows, with 95 % confidence"
+            return Reason("harm", "confirmed_harm", bound, guard.margin, False, text, arm, guard.metric)
+    return None
+
+
+def harm_alarms(evidence: Evidence) -> list[Reason]:
+    """Guardrails (and the primary) watched at every moment by one-sided confidence sequences.
+
+    An alarm: the sequence excludes "no harm" and the estimate is beyond the margin. The error is divided over arms
+    and watched metrics, so that all alarms together are false in at most 5 % of harmless experiments.
+    """
+    design = evidence.design
+    watched = len(design.arms) * (len(design.guardrails) + 1)
+    alarms = []
+    for result in evidence.monitor or evidence.results:
+        for guard in design.guardrails:
+            if guard.metric == result.metric:
+                alarms.append(_alarm(result, guard.harm_sign, guard.margin, HARM_ALPHA / watched))
+        if result.metric == design.primary:
+            better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
+            needed = design.minimum_effect.absolute(result.control_value or 0.0)
+            alarms.append(_alarm(result, -1 if better else 1, needed, HARM_ALPHA / watched))
+    return [alarm for alarm in alarms if alarm is not None]
+
+
+def improvement(result: Result | None) -> float | None:
+    """The difference, positive where the arm is better."""
+    if result is None or result.difference is None:
+        return None
+    better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
+    return result.difference if better else -result.difference
+
+
+def _alarm(result: Result, sign: int, margin_abs: float, alpha: float) -> Reason | None:
+    n = result.n_arm + result.n_control
+    if (
+        result.difference is None
+        or result.se is None
+        or result.se <= 0.0
+        or min(result.n_arm, result.n_control) < FLOOR_PER_ARM
+    ):
+        return None
+    harmed = sign * result.difference
+    bound = harmed - sequence_one_sided(result.se, n, alpha=alpha, tuning=HARM_TUNING)
+    if bound <= 0.0 or harmed <= margin_abs:
+        return None
+    text = f"{result.metric} is worse by {harmed:.4g}, more than {margin_abs:.4g}; the harm sequence excludes 0"
+    return Reason("harm", "harm_alarm", bound, 0.0, False, text, result.arm, result.metric)
+
+
+def _noninferior(result: Result | None, guard: Guardrail, arm: str) -> Reason:
+    worst = None if result is None else (result.upper_95 if guard.harm_sign > 0 else result.lower_95)
+    value = None if worst is None else guard.harm_sign * worst
+    passed = value is not None and value < guard.margin
+    text = f"worst case of {guard.metric} (one-sided 95 %) against its margin"
+    return Reason("harm", "noninferior", value, guard.margin, passed, text, arm, guard.metric)
+
+
+def _best_case(result: Result, guard: Guardrail) -> float | None:
+    best = result.lower_95 if guard.harm_sign > 0 else result.upper_95
+    return None if best is None else guard.harm_sign * best
+
+
+def _delivered(evidence: Evidence) -> Reason:
+    """Something must have been sent: without it an experiment compares control with control."""
+    shares = [evidence.delivered.get(arm) for arm in evidence.design.arms]
+    known = [share for share in shares if share is not None]
+    if not known:
+        return Reason("integrity", "delivery_unknown", None, 0.0, False, "nobody knows whether messages were delivered")
+    least = min(known)
+    code = "nothing_delivered" if max(known) <= 0.0 else "delivered"
+    text = "smallest share of an arm's customers whom a message reached"
+    return Reason("integrity", code, least, 0.0, least > 0.0, text)
+
+
+def _srm_p(evidence: Evidence, key: str) -> float | None:
+    given = evidence.health.get(key)
+    if given is not None or evidence.design.allocation != "fixed":
+        return given
+    counts = evidence.assigned if key == "srm_p" else evidence.mature
+    return srm(counts, dict(evidence.design.weights)).p_value
+
+
+def _fewest_conversions(evidence: Evidence) -> float | None:
+    counts: list[float] = []
+    for result in evidence.results:
+        if result.metric != evidence.design.primary or result.kind != "proportion":
+            continue
+        counts += [
+            round(n * value, 6)
+            for n, value in ((result.n_arm, result.arm_value), (result.n_control, result.control_value))
+            if value is not None
+        ]
+    return min(counts) if counts else None
+
+
+def _at_least(code: str, value: float | None, threshold: float, text: str) -> Reason:
+    return Reason("integrity", code, value, threshold, None if value is None else value >= threshold, text)
+
+
+def _at_most(code: str, value: float | None, threshold: float, text: str) -> Reason:
+    return Reason("integrity", code, value, threshold, None if value is None else value <= threshold, text)
