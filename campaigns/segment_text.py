@@ -51,7 +51,7 @@ def check_characters(source: str) -> None:
         raise SegmentError("is empty; write a condition such as recency_days >= 90, or True for everybody", 1)
     if len(source) > MAX_LENGTH:
         raise SegmentError(f"is {len(source)} characters long; at most {MAX_LENGTH} are read", MAX_LENGTH + 1)
-    bare = _without_texts(source)
+    bare = without_texts(source)
     for column, character in enumerate(bare, start=1):
         if character in "#\\\0":
             raise SegmentError(f"{character!r} is not part of the segment language", column)
@@ -64,8 +64,8 @@ def check_characters(source: str) -> None:
         )
 
 
-def _without_texts(source: str) -> str:
-    """The source with every quoted text blanked out, character for character."""
+def without_texts(source: str) -> str:
+    """The source with every quoted text blanked out, character for character. Raises SegmentError on an open quote."""
     quote, bare = "", []
     for column, character in enumerate(source, start=1):
         if quote:
