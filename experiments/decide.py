@@ -40,12 +40,11 @@ def decide(evidence: Evidence) -> Verdict:
         return Verdict(verdict=verdict, arm=arm, reasons=tuple(reasons))
     posterior = chosen.posterior
     low, high = posterior.interval()
-    result = evidence.result(evidence.design.primary, chosen.arm or "")
     return Verdict(
         verdict=verdict,
         arm=arm,
         reasons=tuple(reasons),
-        expected_lift_raw=None if result is None else result.difference,
+        expected_lift_raw=gates.improvement(evidence.result(evidence.design.primary, chosen.arm or "")),
         expected_lift_shrunk=posterior.mean,
         expected_lift_low=low,
         expected_lift_high=high,

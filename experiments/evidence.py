@@ -73,7 +73,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the rule says. Expected lifts are absolute, in the primary's unit; shrunk towards past campaigns."""
+    """What the rule says. Expected lifts are absolute, in the primary's unit, positive where better."""
 
     verdict: VerdictName
     arm: str | None
