@@ -1,0 +1,132 @@
+"""Triggers that keep the ledger's history: forward-only states, append-only tables, assignments that never change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from warehouse.ledger.schema import TRANSITIONS
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One refusal: on `event` of `table`, where `when` holds (always, when None)."""
+
+    name: str
+    table: str
+    event: str
+    message: str
+    when: str | None = None
+
+
+def _append_only(table: str) -> tuple[Guard, Guard]:
+    return (
+        Guard(f"{table}_no_update", table, "UPDATE", f"{table} is append-only: add a row instead of changing one"),
+        Guard(f"{table}_no_delete", table, "DELETE", f"{table} is append-only: rows are never deleted"),
+    )
+
+
+_LEGAL = ", ".join(f"'{old}>{new}'" for old, allowed in TRANSITIONS.items() for new in (old, *allowed))
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    Guard(
+        "outbox_forward",
+        "outbox",
+        "UPDATE OF state",
+        "outbox: this change of state goes backwards",
+        f"OLD.state || '>' || NEW.state NOT IN ({_LEGAL})",
+    ),
+    Guard(
+        "outbox_fence_forward",
+        "outbox",
+        "UPDATE OF fence, attempts",
+        "outbox: fence and attempts only grow",
+        "NEW.fence < OLD.fence OR NEW.attempts < OLD.attempts",
+    ),
+    Guard(
+        "outbox_identity",
+        "outbox",
+        "UPDATE OF message_key, experiment_id, customer_id, step, arm",
+        "outbox: a message never changes customer, step or arm",
+    ),
+    Guard("outbox_no_delete", "outbox", "DELETE", "outbox: messages are never deleted; skip them with a reason"),
+    Guard("assignments_no_update", "assignments", "UPDATE", "assignments: a customer never changes arm"),
+    Guard("assignments_no_delete", "assignments", "DELETE", "assignments: an assignment is for ever"),
+    Guard(
+        "experiments_frozen",
+        "experiments",
+        "UPDATE OF experiment_id, campaign, epoch, salt, design, design_hash, started_at",
+        "experiments: the design is frozen; start a new epoch",
+    ),
+    Guard("experiments_no_delete", "experiments", "DELETE", "experiments are never deleted; end them"),
+    Guard(
+        "experiments_ended",
+        "experiments",
+        "UPDATE OF status",
+        "experiments: an ended experiment does not start again",
+        "OLD.status = 'ended' AND NEW.status <> 'ended'",
+    ),
+    Guard(
+        "waves_frozen",
+        "waves",
+        "UPDATE OF wave_id, experiment_id, as_of, assigned_at, plan_hash, config_hash, facts_fingerprint, "
+        "planned, skipped",
+        "waves: a recorded plan does not change",
+    ),
+    Guard(
+        "waves_forward",
+        "waves",
+        "UPDATE OF status, recorded",
+        "waves: a complete wave stays as it is",
+        "OLD.status = 'complete'",
+    ),
+    Guard("waves_no_delete", "waves", "DELETE", "waves are never deleted"),
+    Guard(
+        "suppressions_frozen",
+        "suppressions",
+        "UPDATE OF suppression_id, customer_id, channel, reason, source, at",
+        "suppressions: only the release of a suppression is added",
+    ),
+    Guard(
+        "suppressions_released_once",
+        "suppressions",
+        "UPDATE OF released_at, release_source",
+        "suppressions: a release is final; add a new suppression",
+        "OLD.released_at IS NOT NULL",
+    ),
+    Guard("suppressions_no_delete", "suppressions", "DELETE", "suppressions are never deleted; release them"),
+    *_append_only("message_events"),
+    *_append_only("exits"),
+    *_append_only("looks"),
+    *_append_only("results"),
+    *_append_only("decisions"),
+    *_append_only("audit"),
+)
+
+
+def guard_statements(dialect: str) -> list[str]:
+    """Give the DDL that creates every guard on "sqlite" or "postgresql"."""
+    if dialect == "postgresql":
+        return [_POSTGRES_FUNCTION, *(_postgres_trigger(guard) for guard in GUARDS)]
+    return [_sqlite_trigger(guard) for guard in GUARDS]
+
+
+# 23000 is integrity_constraint_violation: both drivers then raise IntegrityError
+_POSTGRES_FUNCTION = """CREATE FUNCTION ledger_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION USING MESSAGE = TG_ARGV[0], ERRCODE = '23000'; END $$"""
+
+
+def _postgres_trigger(guard: Guard) -> str:
+    when = f" WHEN ({guard.when})" if guard.when else ""
+    return (
+        f"CREATE TRIGGER {guard.name} BEFORE {guard.event} ON {guard.table} "
+        f"FOR EACH ROW{when} EXECUTE FUNCTION ledger_refuse('{guard.message}')"
+    )
+
+
+def _sqlite_trigger(guard: Guard) -> str:
+    when = f" WHEN {guard.when}" if guard.when else ""
+    return (
+        f"CREATE TRIGGER {guard.name} BEFORE {guard.event} ON {guard.table} "
+        f"FOR EACH ROW{when} BEGIN SELECT RAISE(ABORT, '{guard.message}'); END"
+    )

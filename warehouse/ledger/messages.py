@@ -1,0 +1,99 @@
+"""Messages of the outbox as the verbs see them: locked rows, what becomes of them, and the history they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from warehouse.ledger import dialect, schema
+from warehouse.ledger.types import instant_text
+
+_O = schema.outbox
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """What a verb needs to know of a message before it changes it."""
+
+    message_key: str
+    experiment_id: str
+    state: str
+    fence: int
+    attempts: int
+    lease_owner: str | None
+    intent_at: datetime | None
+    cost_micros: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a message's history, append-only. `applied`: it changed the message's state."""
+
+    message_key: str
+    at: datetime
+    event: str
+    state: str
+    attempt: int
+    applied: bool = True
+    began_at: datetime | None = None
+    worker: str | None = None
+    reason: str | None = None
+    provider: str | None = None
+    provider_id: str | None = None
+    provider_code: str | None = None
+    event_key: str | None = None
+
+
+_ROW_COLUMNS: Final = tuple(_O.c[field.name] for field in fields(MessageRow))
+_EVENT_COLUMNS: Final = tuple(field.name for field in fields(Event))
+
+
+def lock_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, MessageRow]:
+    """Read messages by key and keep others from changing them until the commit (in key order: no deadlock)."""
+    query = sa.select(*_ROW_COLUMNS).where(dialect.among(tx, _O.c.message_key, keys)).order_by(_O.c.message_key)
+    return {row[0]: MessageRow(*row) for row in tx.execute(query.with_for_update())}
+
+
+def append_events(tx: sa.Connection, events: Sequence[Event]) -> None:
+    """Append lines to the messages' histories."""
+    columns: dict[str, Sequence[Any]] = {}
+    for name in _EVENT_COLUMNS:
+        values = [getattr(event, name) for event in events]
+        if name in {"at", "began_at"}:
+            values = [None if value is None else instant_text(value) for value in values]
+        columns[name] = values
+    dialect.insert_rows(tx, schema.message_events, columns)
+
+
+def adjust_budgets(tx: sa.Connection, changes: Iterable[tuple[str, int, int]]) -> None:
+    """Add (experiment_id, messages, cost_micros) changes to what the campaigns have used up, in campaign order."""
+    totals: dict[str, tuple[int, int]] = {}
+    for experiment_id, messages, cost in changes:
+        campaign = experiment_id.rpartition(":")[0]
+        used = totals.get(campaign, (0, 0))
+        totals[campaign] = (used[0] + messages, used[1] + cost)
+    b = schema.budgets
+    for campaign, (messages, cost) in sorted(totals.items()):
+        if messages or cost:
+            used_up = {"messages": b.c.messages + messages, "cost_micros": b.c.cost_micros + cost}
+            tx.execute(sa.update(b).where(b.c.campaign == campaign).values(**used_up))
+
+
+def due_lanes(tx: sa.Connection, now: datetime, channels: Sequence[str] = schema.CHANNELS) -> list[tuple[str, str]]:
+    """List (experiment, channel) pairs that have pending messages with not_before <= now: one index probe a pair."""
+    e = schema.experiments
+    found = []
+    for channel in channels:
+        due = sa.exists().where(
+            sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
+            _O.c.experiment_id == e.c.experiment_id,
+            _O.c.channel == channel,
+            _O.c.not_before <= now,
+        )
+        query = sa.select(e.c.experiment_id).where(due)
+        found += [(row[0], channel) for row in tx.execute(query)]
+    return sorted(found)

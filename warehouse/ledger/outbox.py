@@ -1,0 +1,450 @@
+"""The outbox's verbs: claim, intend, settle and what keeps messages from being lost or sent twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+import sqlalchemy as sa
+
+from warehouse.ledger import dialect, schema
+from warehouse.ledger.claims import CampaignRules, Cap, ClaimedMessage, ClaimRequest, claim
+from warehouse.ledger.counts import MessageCounts, counts
+from warehouse.ledger.engine import Ledger
+from warehouse.ledger.errors import LedgerError
+from warehouse.ledger.messages import Event, MessageRow, adjust_budgets, append_events, due_lanes, lock_messages
+from warehouse.ledger.switches import EVERYTHING, paused
+from warehouse.ledger.types import instant_text
+
+__all__ = [
+    "CampaignRules",
+    "Cap",
+    "ClaimRequest",
+    "ClaimedMessage",
+    "InDoubt",
+    "LateMessage",
+    "MessageCounts",
+    "Settled",
+    "Settlement",
+    "Swept",
+    "claim",
+    "counts",
+    "in_doubt",
+    "intend",
+    "late_messages",
+    "move",
+    "release",
+    "settle",
+    "skip",
+    "sweep",
+]
+
+_O = schema.outbox
+_CHUNK: Final = 5_000
+_COUNTED: Final = frozenset(schema.COUNTED)
+_PROOF: Final = frozenset({"sent", "delivered"})
+
+Outcome = Literal["sent", "delivered", "failed", "in_doubt", "pending"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """News of one message.
+
+    `state`: sent (the provider took it), delivered, failed, in_doubt (nobody knows), or pending (surely not taken: try
+    again, at `not_before` when given). A worker shows its `fence`; a receipt or a reconciliation has none. `event_key`
+    (a provider's event id) makes repeated news of one event count once. `at`: when it happened; default: now.
+    """
+
+    message_key: str
+    state: Outcome
+    reason: str | None = None
+    provider: str | None = None
+    provider_id: str | None = None
+    provider_code: str | None = None
+    segments: int | None = None
+    cost_micros: int | None = None
+    not_before: datetime | None = None
+    fence: int | None = None
+    event_key: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How many settlements changed a state; the keys of those that did not (late, repeated, or of a lost lease)."""
+
+    applied: int
+    ignored: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """Messages put right by a sweep."""
+
+    released: int
+    in_doubt: int
+    expired: int
+
+
+@dataclass(frozen=True, slots=True)
+class LateMessage:
+    """A pending message whose slot closed before it left: `move` it to a later slot, or `skip` it."""
+
+    message_key: str
+    experiment_id: str
+    customer_id: str
+    step: int
+    arm: str
+    channel: str
+    zones: tuple[str, ...]
+    not_before: datetime
+    closes_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InDoubt:
+    """A message of which nobody knows whether the provider took it."""
+
+    message_key: str
+    experiment_id: str
+    customer_id: str
+    channel: str
+    provider: str | None
+    attempts: int
+    intent_at: datetime
+    since: datetime
+    reason: str
+
+
+def intend(
+    ledger: Ledger, keys: Sequence[str], worker: str, fence: int, now: datetime, *, margin: timedelta = timedelta(0)
+) -> list[str]:
+    """Commit the intent to send; give those keys, in the given order, that this worker may send now. Send no other.
+
+    The fence: a message is given only while it is claimed by this worker under this fence and its lease lasts longer
+    than `margin` (take the provider's time-out). Its slot must still be open, its campaign not paused, the customer not
+    suppressed. What is not given stays claimed until its lease ends: `release` it, or leave it to the sweep.
+    From here on a crash leaves the message in doubt, never sent again blindly.
+    """
+    s = schema.suppressions
+    suppressed = sa.exists().where(
+        s.c.customer_id == _O.c.customer_id, s.c.channel.in_([_O.c.channel, "all"]), s.c.released_at.is_(None)
+    )
+    with ledger.begin() as tx:
+        dialect.enter_gate(tx)
+        stopped = paused(tx)
+        if EVERYTHING in stopped:
+            return []
+        e = schema.experiments
+        of_stopped = sa.select(e.c.experiment_id).where(e.c.campaign.in_(sorted(stopped)))
+        change = (
+            sa.update(_O)
+            .where(
+                dialect.among(tx, _O.c.message_key, keys),
+                _O.c.state == "claimed",
+                _O.c.lease_owner == worker,
+                _O.c.fence == fence,
+                _O.c.lease_until > now + margin,
+                _O.c.closes_at > now,
+                _O.c.expires_at > now,
+                ~suppressed,
+            )
+            .values(state="sending", attempts=_O.c.attempts + 1, intent_at=now, updated_at=now)
+            .returning(_O.c.message_key)
+        )
+        if stopped:
+            change = change.where(_O.c.experiment_id.not_in(of_stopped))
+        allowed = set(tx.execute(change).scalars())
+    return [key for key in keys if key in allowed]
+
+
+def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Settled:
+    """Record what became of messages, in one transaction; every one leaves a line in its message's history.
+
+    States only move forward. News of acceptance (sent, delivered) is believed whoever brings it; news of non-acceptance
+    only from the holder of the fence, or without a fence (a receipt, a reconciliation). The order in which receipts
+    arrive, and their repetition, make no difference: sent < delivered < failed.
+
+    Raises LedgerError for a message that does not exist.
+    """
+    news = list(results)
+    with ledger.begin() as tx:
+        rows = lock_messages(tx, sorted({item.message_key for item in news}))
+        known = _known_events(tx, [item.event_key for item in news if item.event_key is not None])
+        book = _Book(rows, now)
+        for item in news:
+            if item.message_key not in rows:
+                raise LedgerError(f"no message {item.message_key} in the outbox; expected EXPERIMENT/CUSTOMER/STEP")
+            if item.event_key is not None and item.event_key in known:
+                book.ignored.append(item.message_key)
+                continue
+            if item.event_key is not None:
+                known.add(item.event_key)
+            book.settle(item)
+        book.write(tx)
+    return Settled(book.applied, tuple(book.ignored))
+
+
+def skip(
+    ledger: Ledger, reasons: Mapping[str, str], now: datetime, *, worker: str | None = None, fence: int | None = None
+) -> int:
+    """Give up pending or claimed messages, each with a reason code; give how many were.
+
+    With `worker` and `fence` only messages claimed under them are touched. Messages beyond `claimed` are left alone.
+    """
+    with ledger.begin() as tx:
+        rows = lock_messages(tx, sorted(reasons))
+        book = _Book(rows, now)
+        for key, row in rows.items():
+            if row.state in ("pending", "claimed") and _holds(row, worker, fence):
+                book.leave(key, "skipped", "skipped", reasons[key])
+        book.write(tx)
+    return book.applied
+
+
+def release(
+    ledger: Ledger, keys: Iterable[str], worker: str, fence: int, now: datetime, *, reason: str = "released"
+) -> int:
+    """Give claimed messages back unsent (shutting down, breaker open); give how many were."""
+    with ledger.begin() as tx:
+        rows = lock_messages(tx, sorted(keys))
+        book = _Book(rows, now)
+        for key, row in rows.items():
+            if row.state == "claimed" and _holds(row, worker, fence):
+                book.leave(key, "pending", "released", reason)
+        book.write(tx)
+    return book.applied
+
+
+def move(
+    ledger: Ledger,
+    slots: Mapping[str, tuple[datetime, datetime]],
+    now: datetime,
+    *,
+    reason: str = "next_window",
+    fence: int | None = None,
+) -> int:
+    """Put pending or claimed messages into a later slot (not_before, closes_at); give how many were.
+
+    With `fence` a claimed message is moved only when it was claimed under it.
+    """
+    with ledger.begin() as tx:
+        rows = lock_messages(tx, sorted(slots))
+        book = _Book(rows, now)
+        for key, row in rows.items():
+            if row.state in ("pending", "claimed") and _holds(row, None, fence):
+                book.leave(key, "pending", "moved", reason, slot=slots[key])
+        book.write(tx)
+    return book.applied
+
+
+def sweep(ledger: Ledger, now: datetime) -> Swept:
+    """Put right what crashed workers and passing time left behind; safe at any moment, from any number of processes.
+
+    A claim whose lease ended goes back to pending; an intent whose lease ended is in doubt (the provider may have taken
+    it); a pending message past its expiry is skipped with reason expired.
+    """
+    released = doubtful = expired = 0
+    while True:
+        with ledger.begin() as tx:
+            keys = _ended_leases(tx, now) or _expired(tx, now)
+            book = _Book(lock_messages(tx, sorted(keys)), now)
+            for key, row in book.rows.items():
+                if row.state == "claimed":
+                    released += book.leave(key, "pending", "lease_ended", "lease_ended")
+                elif row.state == "sending":
+                    doubtful += book.leave(key, "in_doubt", "lease_ended", "lease_ended")
+                else:
+                    expired += book.leave(key, "skipped", "skipped", "expired")
+            book.write(tx)
+        if not keys:
+            return Swept(released, doubtful, expired)
+
+
+def late_messages(tx: sa.Connection, now: datetime, *, limit: int = 5_000) -> list[LateMessage]:
+    """List pending messages whose slot closed before they left, earliest first within experiment and channel."""
+    found: list[LateMessage] = []
+    for lane in due_lanes(tx, now):
+        query = (
+            _lane(lane, now)
+            .with_only_columns(*(_O.c[name] for name in LateMessage.__slots__))
+            .where(_O.c.closes_at <= now, _O.c.expires_at > now)
+            .order_by(_O.c.not_before, _O.c.closes_at)
+            .limit(limit - len(found))
+        )
+        for row in tx.execute(query).mappings():
+            found.append(LateMessage(**{**row, "zones": tuple(z for z in row["zones"].split(",") if z)}))
+    return found
+
+
+def in_doubt(tx: sa.Connection, *, channel: str | None = None, limit: int = 5_000) -> list[InDoubt]:
+    """List messages in doubt, oldest first; `settle` them once the provider, or a person, has told."""
+    columns = [_O.c[name] for name in InDoubt.__slots__ if name not in ("since",)]
+    query = (
+        sa.select(*columns, _O.c.settled_at.label("since"))
+        .where(sa.text("outbox.state = 'in_doubt'"))
+        .order_by(_O.c.settled_at, _O.c.message_key)
+        .limit(limit)
+    )
+    if channel is not None:
+        query = query.where(_O.c.channel == channel)
+    return [InDoubt(**row) for row in tx.execute(query).mappings()]
+
+
+class _Book:
+    """Changes of one transaction: decided row by row, written in bulk."""
+
+    def __init__(self, rows: dict[str, MessageRow], now: datetime) -> None:
+        self.rows = rows
+        self.now = now
+        self.applied = 0
+        self.ignored: list[str] = []
+        self._states = {key: row.state for key, row in rows.items()}
+        self._costs = {key: row.cost_micros for key, row in rows.items()}
+        self._changes: dict[str, dict[str, Any]] = {}
+        self._events: list[Event] = []
+        self._budget: list[tuple[str, int, int]] = []
+
+    def leave(
+        self, key: str, state: str, event: str, reason: str, *, slot: tuple[datetime, datetime] | None = None
+    ) -> int:
+        """Take a message out of a worker's hands, to `state`."""
+        row = self.rows[key]
+        change: dict[str, Any] = {"reason": reason}
+        if slot is not None:
+            change |= {"not_before": instant_text(slot[0]), "closes_at": instant_text(slot[1])}
+        self._move(row, state, change)
+        self._events.append(
+            Event(
+                message_key=key,
+                at=self.now,
+                event=event,
+                state=state,
+                attempt=row.attempts,
+                began_at=row.intent_at if state == "in_doubt" else None,
+                worker=row.lease_owner,
+                reason=reason,
+            )
+        )
+        self.applied += 1
+        return 1
+
+    def settle(self, item: Settlement) -> None:
+        """Apply one settlement, or note that it changed nothing."""
+        row = self.rows[item.message_key]
+        before = self._states[item.message_key]
+        after = _next_state(before, item.state, fenced_out=item.fence is not None and item.fence != row.fence)
+        known: dict[str, Any] = {
+            "provider": item.provider,
+            "provider_id": item.provider_id,
+            "provider_code": item.provider_code,
+            "segments": item.segments,
+            "cost_micros": item.cost_micros,
+        }
+        change = {name: value for name, value in known.items() if value is not None}
+        if after is not None:
+            change["reason"] = item.reason or ("unknown" if after in ("failed", "in_doubt") else None)
+            if after == "pending" and item.not_before is not None:
+                change["not_before"] = instant_text(item.not_before)
+            self._move(row, after, change)
+            self.applied += 1
+        else:
+            self.ignored.append(item.message_key)
+            change.pop("cost_micros", None)  # what is settled keeps its cost
+            if item.state in _PROOF and before in ("sent", "delivered", "failed") and change:
+                self._changes.setdefault(item.message_key, {}).update(change)
+        self._events.append(
+            Event(
+                message_key=item.message_key,
+                at=item.at or self.now,
+                event=item.state,
+                state=after or before,
+                applied=after is not None,
+                attempt=row.attempts,
+                began_at=row.intent_at,
+                worker=row.lease_owner,
+                reason=item.reason,
+                provider=item.provider,
+                provider_id=item.provider_id,
+                provider_code=item.provider_code,
+                event_key=item.event_key,
+            )
+        )
+
+    def write(self, tx: sa.Connection) -> None:
+        """Write messages, histories and what the campaigns used up."""
+        by_shape: dict[tuple[str, ...], list[str]] = {}
+        for key, change in self._changes.items():
+            by_shape.setdefault(tuple(sorted(change)), []).append(key)
+        now = instant_text(self.now)
+        for shape, keys in by_shape.items():
+            columns: dict[str, Sequence[Any]] = {"message_key": keys}
+            columns |= {name: [self._changes[key][name] for key in keys] for name in shape}
+            columns["updated_at"] = [now] * len(keys)
+            dialect.update_rows(tx, _O, "message_key", columns)
+        append_events(tx, self._events)
+        adjust_budgets(tx, self._budget)
+
+    def _move(self, row: MessageRow, state: str, change: dict[str, Any]) -> None:
+        before, cost = self._states[row.message_key], self._costs[row.message_key]
+        new_cost = int(change.get("cost_micros", cost))
+        counted = int(state in _COUNTED) - int(before in _COUNTED)
+        spent = (new_cost if state in _COUNTED else 0) - (cost if before in _COUNTED else 0)
+        self._budget.append((row.experiment_id, counted, spent))
+        self._states[row.message_key], self._costs[row.message_key] = state, new_cost
+        done = None if state == "pending" else instant_text(self.now)
+        moved = {"state": state, "lease_owner": None, "lease_until": None, "settled_at": done}
+        self._changes.setdefault(row.message_key, {}).update(moved | change)
+
+
+def _next_state(current: str, wanted: str, *, fenced_out: bool) -> str | None:
+    """Give the state a settlement leads to, None when it changes nothing."""
+    if wanted not in schema.TRANSITIONS[current]:
+        return None
+    if wanted in _PROOF:
+        return wanted
+    if fenced_out or (wanted in ("pending", "in_doubt") and current not in ("sending", "in_doubt")):
+        return None
+    return wanted
+
+
+def _holds(row: MessageRow, worker: str | None, fence: int | None) -> bool:
+    return (worker is None or row.lease_owner == worker) and (fence is None or row.fence == fence)
+
+
+def _known_events(tx: sa.Connection, keys: Sequence[str]) -> set[str]:
+    if not keys:
+        return set()
+    column = schema.message_events.c.event_key
+    return set(tx.execute(sa.select(column).where(dialect.among(tx, column, keys))).scalars())
+
+
+def _ended_leases(tx: sa.Connection, now: datetime) -> list[str]:
+    query = (
+        sa.select(_O.c.message_key)
+        .where(sa.text("outbox.state IN ('claimed', 'sending')"), _O.c.lease_until <= now)
+        .limit(_CHUNK)
+        .with_for_update(skip_locked=True)
+    )
+    return list(tx.execute(query).scalars())
+
+
+def _expired(tx: sa.Connection, now: datetime) -> list[str]:
+    keys: list[str] = []
+    for lane in due_lanes(tx, now):
+        query = _lane(lane, now).where(_O.c.expires_at <= now).limit(_CHUNK - len(keys))
+        keys += tx.execute(query.with_for_update(skip_locked=True)).scalars()
+    return keys
+
+
+def _lane(lane: tuple[str, str], now: datetime) -> sa.Select[Any]:
+    return sa.select(_O.c.message_key).where(
+        sa.text("outbox.state = 'pending'"),
+        _O.c.experiment_id == lane[0],
+        _O.c.channel == lane[1],
+        _O.c.not_before <= now,
+    )

@@ -1,0 +1,90 @@
+"""Suppressions: who must not be written to, on which channel, since when and why.
+
+Every suppression stays as a row. A release does not remove it: it fills in `released_at`, once. So what holds now and
+what held then can both be read from the one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from warehouse.ledger import dialect, schema
+from warehouse.ledger.engine import Ledger
+
+_T = schema.suppressions
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """One wish, or one fact, that stops messages: `channel` is sms, email, push or all."""
+
+    customer_id: str
+    channel: str
+    reason: str
+    source: str
+    at: datetime
+
+
+def suppress(ledger: Ledger, customer_id: str, channel: str, reason: str, source: str, at: datetime) -> bool:
+    """Suppress a customer on a channel, or on "all"; False when it was suppressed there for that reason already.
+
+    Reasons: stop, unsubscribe, complaint, bounce, manual. `source` says who told (a provider, a page, a person).
+    After its commit no message of the customer on the channel is claimed; it waits for claims under way.
+    """
+    return suppress_many(ledger, [Suppression(customer_id, channel, reason, source, at)]) == 1
+
+
+def suppress_many(ledger: Ledger, wishes: Iterable[Suppression]) -> int:
+    """Suppress many at once, in one transaction; give how many were new."""
+    with ledger.begin() as tx:
+        dialect.close_gate(tx)
+        new = 0
+        for wish in wishes:
+            if tx.execute(
+                sa.select(_T.c.suppression_id).where(*_active(wish.customer_id, wish.channel, wish.reason))
+            ).first():
+                continue
+            tx.execute(
+                sa.insert(_T).values(
+                    customer_id=wish.customer_id,
+                    channel=wish.channel,
+                    reason=wish.reason,
+                    source=wish.source,
+                    at=wish.at,
+                )
+            )
+            new += 1
+        return new
+
+
+def release_suppression(
+    ledger: Ledger, customer_id: str, channel: str, *, source: str, at: datetime, reason: str | None = None
+) -> int:
+    """Release a customer's suppressions on exactly this channel (a START, a person), of one reason or of every one.
+
+    Gives how many were released; messages skipped meanwhile stay skipped.
+    """
+    with ledger.begin() as tx:
+        change = sa.update(_T).where(*_active(customer_id, channel, reason))
+        return tx.execute(change.values(released_at=at, release_source=source)).rowcount
+
+
+def suppressed(tx: sa.Connection, channel: str) -> set[str]:
+    """Give the customers suppressed on a channel now, those suppressed on all channels included."""
+    query = sa.select(_T.c.customer_id).where(_T.c.channel.in_([channel, "all"]), _T.c.released_at.is_(None))
+    return set(tx.execute(query.distinct()).scalars())
+
+
+def suppressions_of(tx: sa.Connection, customer_id: str) -> list[dict[str, object]]:
+    """List everything ever recorded about a customer, oldest first."""
+    query = sa.select(_T).where(_T.c.customer_id == customer_id).order_by(_T.c.at, _T.c.suppression_id)
+    return [dict(row) for row in tx.execute(query).mappings()]
+
+
+def _active(customer_id: str, channel: str, reason: str | None) -> list[sa.ColumnElement[bool]]:
+    conditions = [_T.c.customer_id == customer_id, _T.c.channel == channel, _T.c.released_at.is_(None)]
+    return conditions if reason is None else [*conditions, _T.c.reason == reason]

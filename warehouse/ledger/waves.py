@@ -1,0 +1,328 @@
+"""Waves: what one applied plan assigned and promised, recorded batch by batch, resumable after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from warehouse.ledger import dialect, frames, schema
+from warehouse.ledger.engine import Ledger
+from warehouse.ledger.errors import LedgerError, PlanConflictError
+from warehouse.ledger.experiments import experiment
+from warehouse.ledger.types import instant_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_T = schema.waves
+_A = schema.assignments
+
+ASSIGNMENT_COLUMNS: Final = ("customer_id", "arm")
+ASSIGNMENT_OPTIONAL: Final[Mapping[str, Any]] = {"stratum": None}
+MESSAGE_COLUMNS: Final = (
+    "customer_id", "step", "arm", "channel", "template", "not_before", "closes_at", "expires_at",
+)  # fmt: skip
+MESSAGE_OPTIONAL: Final[Mapping[str, Any]] = {
+    "offer": None,
+    "code": None,
+    "locale": None,
+    "unless": None,
+    "zones": "",
+    "cost_micros": 0,
+}
+
+BATCH_ROWS: Final = 50_000
+"""Customers a transaction: large enough for bulk speed, small enough to keep other writers waiting under a second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wave:
+    """One applied plan. `planned`: arm -> customers; `skipped`: reason -> customers left out before the draw."""
+
+    experiment_id: str
+    as_of: datetime
+    assigned_at: datetime
+    plan_hash: str
+    config_hash: str
+    facts_fingerprint: str
+    planned: Mapping[str, int]
+    skipped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def wave_id(self) -> str:
+        """Its id: the experiment and the as-of instant."""
+        return f"{self.experiment_id}@{instant_text(self.as_of)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WaveBatch:
+    """Customers with all their messages, as columns (pandas frames, or mappings of sequences).
+
+    `assignments`: customer_id, arm (control included); optionally stratum. `messages`: customer_id, step (whole number
+    from 0), arm, channel, template, not_before, closes_at, expires_at (aware instants); optionally offer, code, locale,
+    unless, zones (IANA names joined by commas), cost_micros (expected cost in millionths of the currency unit).
+    """
+
+    assignments: pd.DataFrame | Mapping[str, Sequence[Any]]
+    messages: pd.DataFrame | Mapping[str, Sequence[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WaveSummary:
+    """What a wave holds, by arm.
+
+    `already_assigned`: customers whom an earlier wave had given an arm; they were left alone. `resumed`: the wave had
+    been begun, or completed, before this call.
+    """
+
+    wave_id: str
+    assigned: Mapping[str, int]
+    messages: Mapping[str, int]
+    already_assigned: int
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRow:
+    """One wave as recorded; `recorded` holds the counts of a complete one."""
+
+    wave_id: str
+    experiment_id: str
+    as_of: datetime
+    assigned_at: datetime
+    plan_hash: str
+    config_hash: str
+    facts_fingerprint: str
+    planned: Mapping[str, int]
+    skipped: Mapping[str, int]
+    recorded: Mapping[str, Any] | None
+    status: str
+
+
+def wave_batches(
+    assignments: pd.DataFrame, messages: pd.DataFrame | None = None, *, rows: int = BATCH_ROWS
+) -> Iterator[WaveBatch]:
+    """Cut whole frames into batches by customer, in customer order, each customer with all its messages."""
+    assignments = assignments.sort_values("customer_id", kind="stable", ignore_index=True)
+    if messages is not None:
+        messages = messages.sort_values("customer_id", kind="stable", ignore_index=True)
+    for start in range(0, len(assignments), rows):
+        part = assignments.iloc[start : start + rows]
+        if messages is None:
+            yield WaveBatch(part)
+            continue
+        keys = messages["customer_id"]
+        low = keys.searchsorted(part["customer_id"].iloc[0], side="left")
+        high = keys.searchsorted(part["customer_id"].iloc[-1], side="right")
+        yield WaveBatch(part, messages.iloc[low:high])
+
+
+def record_wave(ledger: Ledger, wave: Wave, batches: Iterable[WaveBatch]) -> WaveSummary:
+    """Record assignments and messages, one transaction a batch; idempotent per (experiment_id, as_of).
+
+    Killed in the middle it leaves whole batches; a second call with the same rows completes the wave, a call on a
+    complete wave changes nothing (the batches are not read). A customer who has an arm already, from an earlier wave,
+    keeps it and gets no new message.
+
+    Raises PlanConflictError when another plan was recorded for the same as-of instant; LedgerError when rows contradict
+    what is recorded, name a customer twice, send to control, or when the counts are not those planned.
+    """
+    resumed, control = _open_wave(ledger, wave)
+    recorded = _recorded(ledger, wave.wave_id)
+    if recorded is not None:
+        return WaveSummary(wave.wave_id, resumed=True, **recorded)
+    already: dict[str, int] = {}
+    for batch in batches:
+        for arm, n in _record_batch(ledger, wave, batch, control).items():
+            already[arm] = already.get(arm, 0) + n
+    return _complete(ledger, wave, already, resumed=resumed)
+
+
+def waves(tx: sa.Connection, experiment_id: str) -> list[WaveRow]:
+    """List the experiment's waves in order of as-of."""
+    query = sa.select(_T).where(_T.c.experiment_id == experiment_id).order_by(_T.c.as_of)
+    return [WaveRow(**row) for row in tx.execute(query).mappings()]
+
+
+def find_wave(tx: sa.Connection, experiment_id: str, as_of: datetime) -> WaveRow | None:
+    """Give the wave of an as-of instant, complete or not."""
+    query = sa.select(_T).where(_T.c.experiment_id == experiment_id, _T.c.as_of == as_of)
+    row = tx.execute(query).mappings().first()
+    return None if row is None else WaveRow(**row)
+
+
+def _open_wave(ledger: Ledger, wave: Wave) -> tuple[bool, str]:
+    with ledger.begin() as tx:
+        row = experiment(tx, wave.experiment_id)
+        _lock_experiment(tx, wave.experiment_id)
+        control = str(row.design.get("control", "control"))
+        found = find_wave(tx, wave.experiment_id, wave.as_of)
+        if found is None:
+            if row.status != "running":
+                raise LedgerError(f"experiment {wave.experiment_id} has ended; no new wave can be recorded")
+            values = {name: getattr(wave, name) for name in Wave.__slots__ if name not in {"planned", "skipped"}}
+            counts = {"planned": dict(wave.planned), "skipped": dict(wave.skipped)}
+            tx.execute(sa.insert(_T).values(wave_id=wave.wave_id, **values, **counts))
+            return False, control
+        if found.plan_hash != wave.plan_hash:
+            raise PlanConflictError(
+                f"experiment {wave.experiment_id}: another plan ({found.plan_hash[:12]}) was recorded as of "
+                f"{wave.as_of.isoformat()}, this one is {wave.plan_hash[:12]}; apply that one, or plan as of later"
+            )
+        return True, control
+
+
+def _lock_experiment(tx: sa.Connection, experiment_id: str) -> None:
+    """Let one recorder of an experiment in at a time, so that batches need no conflict handling."""
+    query = sa.select(schema.experiments.c.experiment_id).where(schema.experiments.c.experiment_id == experiment_id)
+    tx.execute(query.with_for_update(key_share=True))
+
+
+def _recorded(ledger: Ledger, wave_id: str) -> dict[str, Any] | None:
+    with ledger.read() as tx:
+        found: dict[str, Any] | None = tx.execute(sa.select(_T.c.recorded).where(_T.c.wave_id == wave_id)).scalar()
+        return found
+
+
+def _record_batch(ledger: Ledger, wave: Wave, batch: WaveBatch, control: str) -> dict[str, int]:
+    """Write one batch; give arm -> customers who had an arm from an earlier wave."""
+    people = frames.as_frame(
+        batch.assignments, needed=ASSIGNMENT_COLUMNS, optional=ASSIGNMENT_OPTIONAL, name="assignments"
+    ).sort_values("customer_id", kind="stable")
+    if people.empty:
+        return {}
+    messages = frames.as_frame(
+        {c: [] for c in MESSAGE_COLUMNS} if batch.messages is None else batch.messages,
+        needed=MESSAGE_COLUMNS,
+        optional=MESSAGE_OPTIONAL,
+        name="messages",
+    ).sort_values(["customer_id", "step"], kind="stable")
+    _check_batch(people, messages, control)
+    with ledger.begin() as tx:
+        _lock_experiment(tx, wave.experiment_id)
+        existing = _existing(tx, wave.experiment_id, people["customer_id"].tolist())
+        already: dict[str, int] = {}
+        if existing:
+            already = _check_existing(existing, people, wave)
+            people = people[~people["customer_id"].isin(existing)]
+            messages = messages[~messages["customer_id"].isin(existing)]
+        _insert(tx, wave, people, messages)
+    return already
+
+
+def _check_batch(people: pd.DataFrame, messages: pd.DataFrame, control: str) -> None:
+    """Refuse a customer named twice, and a message without assignment, of another arm, or to control."""
+    twice = people["customer_id"].duplicated()
+    if twice.any():
+        raise LedgerError(f"assignments: customer {people['customer_id'][twice].iloc[0]} is named twice in one batch")
+    if messages.empty:
+        return
+    arms = messages["customer_id"].map(people.set_index("customer_id")["arm"])
+    stray = arms.isna()
+    if stray.any():
+        raise LedgerError(
+            f"messages: customer {messages['customer_id'][stray].iloc[0]} has no assignment in the same batch; "
+            "a batch holds customers with all their messages"
+        )
+    wrong = (arms != messages["arm"]) | (arms == control)
+    if wrong.any():
+        row = messages[wrong].iloc[0]
+        raise LedgerError(
+            f"messages: customer {row['customer_id']} of arm {arms[wrong].iloc[0]} has a message of arm {row['arm']}; "
+            f"messages go to the customer's own arm, and never to {control}"
+        )
+
+
+def _existing(tx: sa.Connection, experiment_id: str, customers: list[str]) -> dict[str, tuple[str, str]]:
+    """Find those of `customers` (sorted, so a range will do) who have an arm: customer -> (wave, arm)."""
+    query = sa.select(_A.c.customer_id, _A.c.wave_id, _A.c.arm).where(
+        _A.c.experiment_id == experiment_id, _A.c.customer_id >= customers[0], _A.c.customer_id <= customers[-1]
+    )
+    wanted = set(customers)
+    return {row[0]: (row[1], row[2]) for row in tx.execute(query) if row[0] in wanted}
+
+
+def _check_existing(existing: Mapping[str, tuple[str, str]], people: pd.DataFrame, wave: Wave) -> dict[str, int]:
+    already: dict[str, int] = {}
+    for customer, arm in zip(people["customer_id"], people["arm"], strict=True):
+        if customer not in existing:
+            continue
+        wave_id, recorded_arm = existing[customer]
+        if wave_id != wave.wave_id:
+            already[arm] = already.get(arm, 0) + 1
+        elif recorded_arm != arm:
+            raise LedgerError(
+                f"wave {wave.wave_id}: customer {customer} is recorded in arm {recorded_arm}, this call says {arm}; "
+                "resume with the same rows"
+            )
+    return already
+
+
+def _insert(tx: sa.Connection, wave: Wave, people: pd.DataFrame, messages: pd.DataFrame) -> None:
+    n = len(people)
+    at = instant_text(wave.assigned_at)
+    dialect.insert_rows(
+        tx,
+        _A,
+        {
+            "experiment_id": [wave.experiment_id] * n,
+            "customer_id": frames.texts(people["customer_id"]),
+            "wave_id": [wave.wave_id] * n,
+            "arm": frames.texts(people["arm"]),
+            "assigned_at": [at] * n,
+            "stratum": frames.texts(people["stratum"]),
+        },
+    )
+    m = len(messages)
+    customers, steps = frames.texts(messages["customer_id"]), frames.integers(messages["step"])
+    dialect.insert_rows(
+        tx,
+        schema.outbox,
+        {
+            "message_key": [f"{wave.experiment_id}/{c}/{s}" for c, s in zip(customers, steps, strict=True)],
+            "experiment_id": [wave.experiment_id] * m,
+            "customer_id": customers,
+            "step": steps,
+            **{
+                name: frames.texts(messages[name])
+                for name in ("arm", "channel", "template", "offer", "code", "locale", "unless", "zones")
+            },
+            **{name: frames.instants(messages[name]) for name in ("not_before", "closes_at", "expires_at")},
+            "cost_micros": frames.integers(messages["cost_micros"]),
+            "updated_at": [at] * m,
+        },
+    )
+
+
+def _complete(ledger: Ledger, wave: Wave, already: Mapping[str, int], *, resumed: bool) -> WaveSummary:
+    """Count what the wave holds, compare with the plan, and close it."""
+    with ledger.begin() as tx:
+        _lock_experiment(tx, wave.experiment_id)
+        assigned = _count_by_arm(tx, wave, sa.select(_A.c.arm, sa.func.count()).select_from(_A))
+        for arm in sorted({*wave.planned, *assigned, *already}):
+            planned, found = wave.planned.get(arm, 0), assigned.get(arm, 0) + already.get(arm, 0)
+            if found != planned:
+                raise LedgerError(
+                    f"wave {wave.wave_id}: planned {planned} customers in arm {arm}, recorded {found}; "
+                    "the wave stays open: call again with all rows of the plan"
+                )
+        o = schema.outbox
+        joined = _A.join(o, (o.c.experiment_id == _A.c.experiment_id) & (o.c.customer_id == _A.c.customer_id))
+        messages = _count_by_arm(tx, wave, sa.select(_A.c.arm, sa.func.count()).select_from(joined))
+        recorded: dict[str, Any] = {
+            "assigned": assigned,
+            "messages": messages,
+            "already_assigned": sum(already.values()),
+        }
+        done = sa.update(_T).where(_T.c.wave_id == wave.wave_id, _T.c.status == "open")
+        tx.execute(done.values(status="complete", recorded=recorded))
+        return WaveSummary(wave.wave_id, resumed=resumed, **recorded)
+
+
+def _count_by_arm(tx: sa.Connection, wave: Wave, query: sa.Select[Any]) -> dict[str, int]:
+    query = query.where(_A.c.experiment_id == wave.experiment_id, _A.c.wave_id == wave.wave_id)
+    return {arm: int(n) for arm, n in tx.execute(query.group_by(_A.c.arm).order_by(_A.c.arm))}
