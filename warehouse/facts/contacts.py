@@ -1,0 +1,77 @@
+"""How to reach customers: addresses, consents and what templates may say of them, looked up at dispatch and then forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from warehouse.facts.cohorts import joined_rows
+from warehouse.facts.schema import ADDRESS_COLUMNS, SCHEMAS
+
+if TYPE_CHECKING:
+    from warehouse.facts.store import Facts
+
+_ADDRESS_OF: Final[Mapping[str, str]] = {"sms": "phone", "email": "email", "push": "push_token"}
+CONTACT_COLUMNS: Final = tuple(
+    name for name in SCHEMAS["customers"].names if name not in ("email", "phone", "push_token")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One customer at dispatch. The addresses never show in its repr; `attributes` hold every other column of the customer."""
+
+    customer_id: str
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    push_token: str | None = field(default=None, repr=False)
+    time_zone: str | None = None
+    locale: str | None = None
+    country: str | None = None
+    consents: Mapping[str, bool] = field(default_factory=dict)
+    attributes: Mapping[str, object] = field(default_factory=dict, repr=False)
+
+    def address(self, channel: str) -> str | None:
+        """The address of a channel (sms, email or push), or None."""
+        value: str | None = getattr(self, _ADDRESS_OF[channel])
+        return value
+
+
+def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Contact]:
+    """The contacts of these customers by customer_id; customers the facts do not know are left out."""
+    ids = list(dict.fromkeys(customer_ids))
+    if not ids:
+        return {}
+    customers = facts.tables.customers
+    columns = [column for column in customers.c if column.name != "customer_id"]
+    found: dict[int, Contact] = {}
+    for frame in joined_rows(facts, ids, customers, columns, sa.true(), grouped=False):
+        names = list(frame.columns)
+        for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
+            values = dict(zip(names, row, strict=True))
+            unit = int(values.pop("unit"))
+            found[unit] = _contact(ids[unit], values)
+    return {ids[unit]: found[unit] for unit in sorted(found)}
+
+
+def _contact(customer_id: str, values: dict[str, Any]) -> Contact:
+    consents = {channel: values.pop(f"consent_{channel}") is True for channel in _ADDRESS_OF}
+    addresses = {name: values.pop(name) or None for name in sorted(ADDRESS_COLUMNS)}
+    places = {name: values.pop(name) for name in ("time_zone", "locale", "country")}
+    attributes = {name: _plain(value) for name, value in values.items()}
+    return Contact(customer_id, **addresses, **places, consents=consents, attributes=attributes)
+
+
+def _plain(value: Any) -> object:
+    """A value as templates and JSON know it: instants as datetime, whole floats as int."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, datetime):
+        return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+    if isinstance(value, date):
+        return value
+    return value

@@ -1,0 +1,196 @@
+"""Segments compiled to SQL with bound values, and the customers they select."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from campaigns.segment_tree import (
+    And,
+    Arithmetic,
+    Between,
+    Compare,
+    Expression,
+    InSet,
+    IsMissing,
+    Literal,
+    Name,
+    Not,
+    Or,
+    Value,
+    names,
+)
+from warehouse.facts.dialects import byte_order
+from warehouse.facts.features import Column, DaysSince, FeatureColumns, FeatureOptions, feature_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from warehouse.facts.store import Facts
+
+_OPERATORS: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_ARITHMETIC: Final[Mapping[str, Callable[[Any, Any], Any]]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+}
+_MIRRORED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+_FAR_DAYS: Final = 300_000
+"""Days (about 800 years) beyond which a cut-off would leave the calendar; such comparisons use the number of days."""
+
+
+def compile_segment(expression: Expression, features: FeatureColumns) -> sa.ColumnElement[bool]:
+    """The expression as a WHERE condition over `features.source`.
+
+    Missing values: where a comparison is not negated SQL's unknown selects nobody, as false does; below a `not` every comparison is
+    made false first.
+    """
+    return _Compiler(features).condition(expression, negated=False)
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    features: FeatureColumns
+
+    def condition(self, node: Expression | Value, *, negated: bool) -> sa.ColumnElement[bool]:
+        match node:
+            case And(items):
+                return sa.and_(*(self.condition(item, negated=negated) for item in items))
+            case Or(items):
+                return sa.or_(*(self.condition(item, negated=negated) for item in items))
+            case Not(item):
+                return sa.not_(self.condition(item, negated=True).self_group())
+            case Literal(value):
+                return sa.true() if value else sa.false()
+            case IsMissing(value, is_not):
+                column = self._value(value)
+                return column.is_not(None) if is_not else column.is_(None)
+        found = self._comparison(node)
+        return sa.func.coalesce(found, sa.false()) if negated else found
+
+    def _comparison(self, node: Any) -> Column:
+        match node:
+            case Name(name):
+                return self.features.columns[name]
+            case Compare(op, left, right):
+                return self._compare(op, left, right)
+            case Between(low, low_op, value, high_op, high):
+                return sa.and_(self._compare(low_op, low, value), self._compare(high_op, value, high))
+            case InSet(value, choices, negated):
+                column = self._value(value)
+                return column.not_in(self._choices(choices)) if negated else column.in_(self._choices(choices))
+        raise AssertionError(f"not a condition: {node!r}")
+
+    def _choices(self, choices: tuple[Any, ...]) -> list[Any]:
+        return [int(choice) if isinstance(choice, bool) else choice for choice in choices]
+
+    def _compare(self, op: str, left: Value, right: Value) -> Column:
+        cut_off = self._cut_off(op, left, right)
+        if cut_off is not None:
+            return cut_off
+        a, b = self._value(left), self._value(right)
+        if _kind(left) == "text" and op not in ("==", "!="):
+            a, b = byte_order(a), byte_order(b)
+        found: Column = _OPERATORS[op](a, b)
+        return found
+
+    def _cut_off(self, op: str, left: Value, right: Value) -> Column | None:
+        """`recency_days >= 90` as `last_at <= T - 90 days`, where one side is such a feature and the other a number."""
+        if isinstance(left, Literal) and isinstance(right, Name):
+            left, right, op = right, left, _MIRRORED[op]
+        if not (isinstance(left, Name) and isinstance(right, Literal) and isinstance(right.value, (int, float))):
+            return None
+        feature = self.features.days_since.get(left.name)
+        if feature is None or op in ("==", "!=") or not abs(right.value) < _FAR_DAYS:
+            return None
+        # whole days d: d >= v is d >= ceil(v), d > v is d >= floor(v) + 1, and the other two are their opposites
+        days = math.ceil(right.value) if op in (">=", "<") else math.floor(right.value) + 1
+        return _older(feature, self.features.as_of, days, at_least=op in (">=", ">"))
+
+    def _value(self, node: Value) -> Column:
+        match node:
+            case Name(name, "boolean"):
+                column = self.features.columns[name]
+                return sa.case((column, sa.literal_column("1")), (sa.not_(column), sa.literal_column("0")))
+            case Name(name):
+                return self.features.columns[name]
+            case Literal(value):
+                return _bound(value)
+            case Arithmetic(op, left, right):
+                a, b = (sa.cast(self._value(side), sa.Double()) for side in (left, right))
+                if op == "/":
+                    return a / sa.func.nullif(b, sa.literal(0.0, sa.Double()))
+                found: Column = _ARITHMETIC[op](a, b)
+                return found
+
+
+def _older(feature: DaysSince, as_of: datetime, days: int, *, at_least: bool) -> Column:
+    cut_off = as_of.astimezone(UTC) - timedelta(days=days)
+    return sa.and_(feature.known, feature.at <= cut_off if at_least else feature.at > cut_off)
+
+
+def _kind(node: Value) -> str:
+    return "number" if isinstance(node, Arithmetic) else node.kind
+
+
+def _bound(value: Any) -> Column:
+    from warehouse.facts.dialects import UtcInstant
+
+    if isinstance(value, bool):
+        return sa.literal_column(str(int(value)))
+    if isinstance(value, datetime):
+        return sa.literal(value, UtcInstant())
+    if isinstance(value, (int, float)):
+        return sa.literal(float(value), sa.Double())
+    return sa.literal(value, sa.String())
+
+
+PLANNED: Final = ("time_zone", "country", "locale", "open_complaint", "household_id")
+_ADDRESSES: Final = {"has_sms": "phone", "has_email": "email", "has_push": "push_token"}
+_CONSENTS: Final = ("consent_sms", "consent_email", "consent_push")
+
+
+def select_segment(
+    facts: Facts,
+    expression: Expression,
+    *,
+    as_of: datetime,
+    extra: Sequence[str] = (),
+    options: FeatureOptions | None = None,
+) -> pd.DataFrame:
+    """The customers for whom the expression is true as of an instant, sorted by customer_id.
+
+    Columns: customer_id; has_sms, has_email, has_push (whether an address is there); consent_sms, consent_email, consent_push (missing
+    is False); time_zone, country, locale, open_complaint, household_id; then the features of `extra`.
+    """
+    wanted = {*names(expression), *extra, *PLANNED}
+    features = feature_columns(facts, as_of, wanted, options)
+    customers = features.customers
+    columns = [customers.c.customer_id]
+    columns += [_is_filled(customers.c[address]).label(name) for name, address in _ADDRESSES.items()]
+    columns += [sa.func.coalesce(customers.c[name], sa.false()).label(name) for name in _CONSENTS]
+    columns += [features.columns[name].label(name) for name in (*PLANNED, *(e for e in extra if e not in PLANNED))]
+    statement = (
+        sa.select(*columns)
+        .select_from(features.source)
+        .where(features.created(), compile_segment(expression, features))
+        .order_by(byte_order(customers.c.customer_id))
+    )
+    return facts.frame(statement)
+
+
+def _is_filled(column: Column) -> Column:
+    return sa.case((sa.func.coalesce(column, "") != "", sa.true()), else_=sa.false())
