@@ -1,0 +1,118 @@
+"""The words of the report: metrics, verdicts, gates, health checks and states as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from web import numbers
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A verdict: the CSS class of its banner, a sign, the headline (may name {arm}), and what it means."""
+
+    css: str
+    sign: str
+    headline: str
+    meaning: str
+
+
+VERDICTS: Final[Mapping[str, Verdict]] = {
+    "promote": Verdict(
+        "good", "✓", "Promote {arm}", "Every gate passed; the arm gets the audience, a slice stays in control."
+    ),
+    "keep_testing": Verdict("calm", "…", "Keep testing", "Too early to say: more customers or more time are needed."),
+    "stop_harm": Verdict(
+        "bad", "✕", "Stop {arm}: it does harm", "An arm is worse than control by more than was tolerated."
+    ),
+    "inconclusive": Verdict("calm", "=", "No winner", "The planned test is over and no arm passed every gate."),
+    "invalid": Verdict("bad", "!", "Invalid", "The experiment is broken; its numbers must not be used."),
+    "review": Verdict("warn", "?", "Needs a person", "The numbers look good, but a check must be judged by somebody."),
+}
+NO_VERDICT: Final = Verdict(
+    "calm", "…", "Not decided yet", "The results are shown as they stand; nobody has decided on them."
+)
+
+METRICS: Final[Mapping[str, str]] = {
+    "repurchase": "Repurchase",
+    "retained": "Retained",
+    "revenue": "Revenue per customer",
+    "orders": "Orders per customer",
+    "margin": "Margin per customer",
+    "spend_per_order": "Revenue per order",
+    "unsubscribed": "Unsubscribed",
+    "complained": "Complained",
+    "message_cost": "Message cost per customer",
+    "time_to_repurchase": "Time to repurchase",
+}
+MONEY: Final = frozenset({"revenue", "margin", "spend_per_order", "message_cost"})
+
+STATUSES: Final[Mapping[str, str]] = {
+    "insufficient_data": "too few data",
+    "zero_variance": "nothing varies",
+    "relative_undefined": "control is zero",
+    "no_control": "no control",
+    "not_measured": "not measured",
+    "not_comparable": "not comparable",
+}
+
+GATES: Final[Mapping[str, str]] = {
+    "integrity": "Integrity",
+    "maturity": "Maturity",
+    "size": "Size",
+    "efficacy": "Effect",
+    "practical": "Worth it",
+    "margin": "Margin",
+    "harm": "Harm",
+    "choice": "Choice",
+    "shrinkage": "Shrinkage",
+    "feedback": "Feedback",
+}
+
+HEALTH: Final[Mapping[str, tuple[str, float, bool]]] = {
+    # what it says, its threshold, whether the value must be at least (True) or at most (False) the threshold
+    "srm_p": ("Split of the assigned customers is as planned (p)", 0.001, True),
+    "srm_analysed_p": ("Split of the analysed customers is as planned (p)", 0.001, True),
+    "balance_p": ("Arms were alike before the start (p)", 0.001, True),
+    "contamination": ("Share of control that was reached by messages", 0.01, False),
+    "crossover": ("Share of customers found in several arms", 0.01, False),
+    "delivery_gap": ("Difference of delivered shares between arms", 0.1, False),
+}
+
+STATES: Final[Mapping[str, str]] = {
+    "delivered": "delivered",
+    "sent": "sent",
+    "pending": "pending",
+    "failed": "failed",
+    "in_doubt": "in doubt",
+    "skipped": "skipped",
+}
+
+
+def metric(name: str) -> str:
+    """A metric as people read it."""
+    return METRICS.get(name, name.replace("_", " ").capitalize())
+
+
+def level(name: str, kind: str, value: float | None, currency: str) -> str:
+    """A metric's value in an arm."""
+    if kind == "proportion":
+        return numbers.share(value, digits=1 if value is None or value >= 0.02 or value == 0 else 2)
+    return numbers.amount(value, unit=currency if name in MONEY else "")
+
+
+def difference(name: str, kind: str, value: float | None, currency: str) -> str:
+    """A difference between an arm and control, without the unit where a column states it."""
+    if kind == "proportion":
+        return numbers.points(value, digits=1 if value is None or abs(value) >= 0.01 or value == 0 else 2)
+    return numbers.change(value, unit=currency if name in MONEY else "")
+
+
+def interval(kind: str, low: float | None, high: float | None) -> str:
+    """[+1.5, +6.5], in the unit of the difference it stands beside."""
+    if low is None or high is None:
+        return numbers.NOTHING
+    scale, digits = (100.0, 1 if max(abs(low), abs(high)) >= 0.01 else 2) if kind == "proportion" else (1.0, 2)
+    return f"[{numbers.signed(scale * low, digits=digits)}, {numbers.signed(scale * high, digits=digits)}]"
