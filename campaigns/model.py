@@ -25,6 +25,7 @@ from campaigns.units import (
     Share,
     show,
 )
+from experiments.metrics import METRICS
 
 Channel = Literal["sms", "email", "push"]
 Status = Literal["draft", "active", "paused", "archived"]
@@ -118,6 +119,8 @@ Slug = Annotated[
 TemplateName = Annotated[
     str, BeforeValidator(_parse_template), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9_]*$"})
 ]
+MetricName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(METRICS)})]
+"""Checked by `campaigns.checks`, which knows what each metric can be used for."""
 Cron = Annotated[
     str, BeforeValidator(_parse_cron), WithJsonSchema({"type": "string", "examples": ["0 9 * * 1", "30 8 * * *"]})
 ]
@@ -177,13 +180,13 @@ class Experiment(Part):
     """How the shares of the arms are set: as the file says."""
     horizon: PositiveDuration
     """How long after assignment outcomes count."""
-    primary: str = Field(examples=["repurchase", "retained", "revenue", "margin"])
+    primary: MetricName
     """The metric that decides."""
-    metrics: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(
+    metrics: Annotated[tuple[MetricName, ...], BeforeValidator(as_tuple)] = Field(
         default=(), examples=[["revenue", "margin", "orders", "retained"]]
     )
     """Further metrics that are reported."""
-    guardrails: dict[str, Guardrail] = Field(
+    guardrails: dict[MetricName, Guardrail] = Field(
         default_factory=dict, examples=[{"unsubscribed": {"max_increase": "0.5pp"}}]
     )
     """Metrics that must not get worse by more than a margin."""
