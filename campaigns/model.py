@@ -114,7 +114,9 @@ def _either(pattern: str, *examples: object) -> WithJsonSchema:
 
 
 Slug = Annotated[
-    str, BeforeValidator(_parse_slug), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"})
+    str,
+    BeforeValidator(_parse_slug),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 64}),
 ]
 TemplateName = Annotated[
     str, BeforeValidator(_parse_template), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9_]*$"})

@@ -76,6 +76,7 @@ class SharedCode(Part):
     """One code for everybody."""
 
     kind: Literal["shared"]
+    """What kind of code it is."""
     value: Annotated[str, BeforeValidator(_parse_code), WithJsonSchema({"type": "string", "examples": ["COMEBACK10"]})]
     """The code as the shop knows it."""
 
@@ -84,6 +85,7 @@ class GeneratedCode(Part):
     """A code of one's own for every customer: unguessable, the same in every reminder, with a check symbol."""
 
     kind: Literal["generated"]
+    """What kind of code it is."""
     prefix: Annotated[
         str, BeforeValidator(_parse_prefix), WithJsonSchema({"type": "string", "pattern": "^[A-Z0-9-]{1,10}$"})
     ] = ""
@@ -126,6 +128,7 @@ class PercentOff(_Costly):
     """A discount in per cent."""
 
     kind: Literal["percent_off"]
+    """What kind of offer it is."""
     percent: Percent
     """How much is taken off."""
 
@@ -134,6 +137,7 @@ class AmountOff(_Costly):
     """A discount of a fixed amount."""
 
     kind: Literal["amount_off"]
+    """What kind of offer it is."""
     amount: Annotated[Money, BeforeValidator(above_zero(parse_money, "an amount")), AMOUNT_SCHEMA]
     """How much is taken off."""
     minimum_order: Amount | None = None
@@ -144,6 +148,7 @@ class FreeShipping(_Costly):
     """The company pays for shipping."""
 
     kind: Literal["free_shipping"]
+    """What kind of offer it is."""
     minimum_order: Amount | None = None
     """From which order value on."""
 
@@ -152,6 +157,7 @@ class Points(_Costly):
     """Loyalty points: so many times the usual points, or so many extra."""
 
     kind: Literal["points"]
+    """What kind of offer it is."""
     multiplier: float | None = Field(default=None, gt=1.0, le=100.0)
     """So many times the usual points."""
     bonus: int | None = Field(default=None, ge=1)
@@ -162,6 +168,7 @@ class Gift(_Costly):
     """Something for nothing."""
 
     kind: Literal["gift"]
+    """What kind of offer it is."""
     item: str = Field(min_length=1)
     """What is given."""
 
@@ -170,6 +177,7 @@ class Bundle(_Costly):
     """Several things together."""
 
     kind: Literal["bundle"]
+    """What kind of offer it is."""
     items: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=2)
     """What is in it."""
     price: Amount | None = None
@@ -180,6 +188,7 @@ class Upgrade(_Costly):
     """Something better for the same price."""
 
     kind: Literal["upgrade"]
+    """What kind of offer it is."""
     to: str = Field(min_length=1)
     """What the customer gets instead."""
 
@@ -188,6 +197,7 @@ class NoOffer(_Terms):
     """Words without a gift: a reminder, a thank-you. Lets an experiment ask whether the money matters."""
 
     kind: Literal["none"]
+    """What kind of offer it is."""
     cost: Cost | None = None
     """Usually nothing."""
 

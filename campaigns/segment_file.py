@@ -6,7 +6,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -16,12 +16,12 @@ from campaigns.segment import Expression, Literal, SegmentError, parse_segment
 from campaigns.segment_text import without_texts
 from campaigns.units import show
 
-_NAME = r"^[a-z][a-z0-9_]*$"
-_STAND_IN = Literal(True, "boolean")
+_NAME: Final = r"^[a-z][a-z0-9_]*$"
+_STAND_IN: Final = Literal(True, "boolean")
 
 
 def _parse_name(value: object) -> str:
-    if not isinstance(value, str) or not re.match(_NAME, value) or keyword.iskeyword(value):
+    if not isinstance(value, str) or not re.fullmatch(_NAME, value) or len(value) > 64 or keyword.iskeyword(value):
         raise ValueError(f"expected lower-case letters, digits and _ such as lapsing_vip, got {show(value)}")
     if value in FEATURES:
         raise ValueError(f'"{value}" is a feature already; give the segment another name')
