@@ -96,11 +96,28 @@ class Measurement(_Section):
     )
 
 
-class FactsTable(_Section):
-    """Where one canonical table lies in the company's own warehouse."""
+class ValueTiers(_Section):
+    """Thresholds of the feature value_tier: shares of the customers who bought in the last 365 days."""
 
-    table: str
+    gold_share: Share = 0.2
+    gold_orders: int = Field(default=2, ge=1)
+    silver_share: Share = 0.5
+    silver_orders: int = Field(default=2, ge=1)
+
+
+class FactsTable(_Section):
+    """Where one canonical table lies in the company's own warehouse, and how it names the columns."""
+
+    table: str | None = Field(default=None, description='for example "shop.sales"')
     columns: Mapping[str, str] = Field(default_factory=dict, description="canonical name -> the company's own")
+
+
+class FactsTables(_Section):
+    """The canonical tables as the company's own warehouse has them."""
+
+    customers: FactsTable = FactsTable()
+    orders: FactsTable = FactsTable()
+    events: FactsTable = FactsTable()
 
 
 def _plain_path(value: object) -> object:
@@ -127,9 +144,8 @@ class Settings(BaseSettings):
     prices: Prices = Prices()
     providers: Providers = Providers()
     measurement: Measurement = Measurement()
-    facts: Mapping[str, FactsTable] = Field(
-        default_factory=dict, description="tables customers, orders, events as the company names them"
-    )
+    value_tiers: ValueTiers = ValueTiers()
+    facts: FactsTables = FactsTables()
 
     @property
     def data_dir(self) -> Path:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
-from campaigns.book import Book, load_book
+from campaigns.book import Book, CampaignFile, load_book, load_campaign
 from campaigns.timing import use_wheel_tzdata
+from channels.message import Channel
 from channels.provider import Provider
 from channels.providers.local import LocalProvider
 from channels.render import Renderer
 from flows.settings import Settings, SettingsError
+from warehouse.facts.features import FeatureOptions
 from warehouse.facts.store import Facts, FactsMapping, TableMapping, open_facts
 from warehouse.ledger.engine import Ledger, migrate, open_ledger
 
@@ -34,10 +39,19 @@ class Workspace:
         """The workspace's directory."""
         return self.settings.root
 
+    @property
+    def feature_options(self) -> FeatureOptions:
+        """The thresholds of features that have them."""
+        return FeatureOptions(**self.settings.value_tiers.model_dump())
+
     @cached_property
     def book(self) -> Book:
         """The marketers' files, read once and checked against the customers' attributes."""
         return load_book(self.root, attributes=self.facts.attributes())
+
+    def campaign(self, name: str) -> CampaignFile:
+        """One campaign's file with its offers and segment; mistakes in other campaigns' files do not matter."""
+        return load_campaign(self.root, name, attributes=self.facts.attributes())
 
     @cached_property
     def secret(self) -> str:
@@ -80,8 +94,13 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
     for channel, name in chosen.items():
         if name != "local":
             raise SettingsError(f'retain.toml: providers.{channel}: unknown provider "{name}"; expected "local"')
-        providers[channel] = LocalProvider(channel, settings.root / "outbox")
+        providers[channel] = LocalProvider(cast(Channel, channel), settings.root / "outbox")
     return providers
+
+
+def worker_name() -> str:
+    """A name no other dispatching process has at the same time."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
 def write_key_file(root: Path) -> Path:
@@ -105,6 +124,5 @@ def read_key_file(root: Path) -> str:
 
 
 def _mapping(settings: Settings) -> FactsMapping:
-    return FactsMapping(
-        {name: TableMapping(entry.table, dict(entry.columns)) for name, entry in settings.facts.items()}
-    )
+    named = {"customers": settings.facts.customers, "orders": settings.facts.orders, "events": settings.facts.events}
+    return FactsMapping({name: TableMapping(entry.table, entry.columns) for name, entry in named.items()})

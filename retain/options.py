@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", "-w", envvar="RETAIN_WORKSPACE", help="The workspace directory.", show_default="here"),
+    Path | None,
+    typer.Option("--workspace", "-w", help="The workspace directory.", show_default="RETAIN_WORKSPACE, else here"),
 ]
 NowOption = Annotated[
     str | None,

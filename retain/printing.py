@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Progress(Protocol):
     """Receives how far a long piece of work has come."""
 
-    def __call__(self, done: int, total: int) -> None:
-        """`done` of `total` units are finished."""
+    def __call__(self, *state: str | int) -> None:
+        """The last two values: how much is done, and how much there is."""
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -94,4 +94,4 @@ def progress_bar(label: str, *, quiet: bool = False) -> Iterator[Progress | None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=console(stderr=True)) as bars:
         task = bars.add_task(label, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        yield lambda *state: bars.update(task, completed=float(state[-2]), total=float(state[-1]))

@@ -1,0 +1,50 @@
+"""Analyses the table of any experiment with the engine that decides campaigns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.errors import ExperimentError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.analyze import Analysis
+
+
+def analyze_file(
+    path: Path,
+    *,
+    arm: str,
+    control: str,
+    metrics: Sequence[str],
+    covariates: Mapping[str, str],
+    expect: Mapping[str, float] | None,
+    alpha: float,
+) -> Analysis:
+    """Compare the arms of the table in `path` (CSV or Parquet, one row per unit).
+
+    Raises ExperimentError for a file that is missing or unreadable, and for columns or arms that it lacks.
+    """
+    from experiments.analyze import analyze
+
+    return analyze(
+        read_table(path), arm=arm, control=control, metrics=metrics, covariates=covariates, expect=expect, alpha=alpha
+    )
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """The table in a CSV or Parquet file."""
+    import pandas as pd
+
+    if not path.is_file():
+        raise ExperimentError(f"{path}: no such file; expected a CSV or Parquet file with one row per unit")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return pd.read_parquet(path)
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        text = str(error).replace("Error tokenizing data. C error: ", "")
+        raise ExperimentError(f"{path}: not a readable CSV file: {text}; correct the file and run again") from None

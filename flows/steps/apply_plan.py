@@ -1,0 +1,220 @@
+"""Carries out a plan: assignments and messages go into the ledger, once for each as-of instant."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from campaigns.errors import CampaignError
+from campaigns.offers import offer_code
+from flows.steps.ledger_standing import begin_epoch
+from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, plan_campaign
+from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from flows.wiring import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a run recorded. `already_applied`: it had been carried out before, and nothing changed."""
+
+    campaign: str
+    experiment: str
+    as_of: datetime
+    audience: int
+    eligible: int
+    skipped: dict[str, int]
+    assigned: dict[str, int]
+    messages: int
+    already_applied: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "campaign": self.campaign,
+            "experiment": self.experiment,
+            "as_of": self.as_of.isoformat(),
+            "audience": self.audience,
+            "eligible": self.eligible,
+            "skipped": self.skipped,
+            "assigned": self.assigned,
+            "messages": self.messages,
+            "already_applied": self.already_applied,
+        }
+
+
+def apply_plan_file(
+    ws: Workspace, path: Path, *, now: datetime, progress: Callable[[int, int], None] | None = None
+) -> Applied:
+    """Plan again as of the instant in plan.json and carry it out, unless the world has moved too far since.
+
+    Raises CampaignError where the file is no plan, where the campaign's files changed, or where more of the audience
+    moved than `measurement.drift` allows; nothing is recorded then.
+    """
+    stored = read_plan(path)
+    as_of = datetime.fromisoformat(stored["as_of"])
+    done = find_applied(ws, stored["campaign"], as_of)
+    if done is not None:
+        return done
+    planned = plan_campaign(ws, stored["campaign"], as_of=as_of)
+    refuse_stale(ws, path, stored, planned)
+    return apply_plan(ws, planned, now=now, progress=progress)
+
+
+def apply_plan(
+    ws: Workspace, planned: PlannedCampaign, *, now: datetime, progress: Callable[[int, int], None] | None = None
+) -> Applied:
+    """Record the plan's assignments and messages, one transaction a batch; a killed run is resumed by the next.
+
+    Raises CampaignError where the campaign is paused or archived.
+    """
+    campaign = planned.file.campaign
+    if campaign.status in ("paused", "archived"):
+        raise CampaignError(
+            f"{planned.file.path}: {campaign.name} is {campaign.status}; nothing was recorded; set status: active to run it"
+        )
+    summary = planned.summary
+    begin_epoch(ws, planned.epoch, planned.design, now=now)
+    wave = Wave(
+        experiment_id=planned.epoch.experiment_id,
+        as_of=planned.as_of,
+        assigned_at=planned.as_of,
+        plan_hash=planned.plan_hash,
+        config_hash=summary["hashes"]["config"],
+        facts_fingerprint=summary["hashes"]["facts"],
+        planned={arm: counts["planned"] for arm, counts in summary["arms"].items()},
+        skipped=summary["skipped"],
+    )
+    recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress))
+    return Applied(
+        campaign=campaign.name,
+        experiment=planned.epoch.experiment_id,
+        as_of=planned.as_of,
+        audience=summary["audience"],
+        eligible=summary["eligible"],
+        skipped=dict(summary["skipped"]),
+        assigned={arm: recorded.assigned.get(arm, 0) for arm in summary["arms"]},
+        messages=sum(recorded.messages.values()),
+        already_applied=False,
+    )
+
+
+def find_applied(ws: Workspace, campaign: str, as_of: datetime) -> Applied | None:
+    """What an earlier run of the campaign recorded as of this very instant, or None."""
+    from warehouse.ledger.experiments import experiments
+
+    with ws.ledger.read() as tx:
+        for row in reversed(experiments(tx, campaign)):
+            wave = find_wave(tx, row.experiment_id, as_of)
+            if wave is not None and wave.recorded is not None:
+                eligible = sum(wave.planned.values())
+                return Applied(
+                    campaign=campaign,
+                    experiment=row.experiment_id,
+                    as_of=as_of,
+                    audience=eligible + sum(wave.skipped.values()),
+                    eligible=eligible,
+                    skipped=dict(wave.skipped),
+                    assigned={arm: wave.recorded["assigned"].get(arm, 0) for arm in dict(row.design["weights"])},
+                    messages=sum(wave.recorded["messages"].values()),
+                    already_applied=True,
+                )
+    return None
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan.json as written by `retain plan`. Raises CampaignError for a file that is none."""
+    hint = "make one with `retain plan CAMPAIGN`"
+    if not path.is_file():
+        raise CampaignError(f"{path}: no such file; expected a plan.json; {hint}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise CampaignError(f"{path}: not a plan (it is no JSON); {hint}") from None
+    if not isinstance(stored, dict) or stored.get("format") != PLAN_FORMAT:
+        raise CampaignError(f"{path}: not a plan of this version; {hint}")
+    return stored
+
+
+def refuse_stale(ws: Workspace, path: Path, stored: dict[str, Any], planned: PlannedCampaign) -> None:
+    """Raise CampaignError where the plan on file is no longer what would be carried out."""
+    again = f"; make a new plan: retain plan {stored['campaign']} --as-of {stored['as_of']}"
+    if stored["hashes"]["config"] != planned.summary["hashes"]["config"]:
+        raise CampaignError(f"{path}: stale: the campaign, an offer, a segment or a template changed since{again}")
+    if stored["experiment"] != planned.summary["experiment"]:
+        raise CampaignError(
+            f"{path}: stale: it was made for experiment {stored['experiment']}, now {planned.summary['experiment']} runs{again}"
+        )
+    if stored["hashes"]["assignments"] == planned.summary["hashes"]["assignments"]:
+        return
+    moved = _moved_share(path.parent / "assignments.csv", planned.plan.assignments)
+    allowed = ws.settings.measurement.drift
+    if moved is None or moved > allowed:
+        share = "an unknown share" if moved is None else f"{moved:.1%}"
+        raise CampaignError(
+            f"{path}: stale: {share} of the planned audience moved since, more than measurement.drift allows ({allowed:.1%}){again}"
+        )
+
+
+def _moved_share(path: Path, now: pd.DataFrame) -> float | None:
+    """How much of the planned audience came, went or changed arm since, as a share of the plan; None without its file."""
+    if not path.is_file():
+        return None
+    with path.open(encoding="utf-8", newline="") as file:
+        then = {(row["customer_id"], row["arm"]) for row in csv.DictReader(file)}
+    moved = then.symmetric_difference(zip(now["customer_id"], now["arm"], strict=True))
+    return len({customer for customer, _ in moved}) / max(len(then), 1)
+
+
+def _batches(
+    ws: Workspace, planned: PlannedCampaign, progress: Callable[[int, int], None] | None
+) -> Iterator[WaveBatch]:
+    messages = planned.plan.messages.assign(
+        code=np.asarray(_codes(ws, planned), dtype=object),
+        unless=np.asarray(_exits(planned), dtype=object),
+        cost_micros=np.asarray(_costs(ws, planned), dtype=np.int64),
+    )
+    total, done = len(planned.plan.assignments), 0
+    for batch in wave_batches(planned.plan.assignments, messages):
+        yield batch
+        done += len(batch.assignments)
+        if progress is not None:
+            progress(done, total)
+
+
+def _codes(ws: Workspace, planned: PlannedCampaign) -> list[str | None]:
+    """The code of each message's offer; the same for every step of one customer."""
+    offers, experiment = planned.file.offers, planned.epoch.experiment_id
+    messages = planned.plan.messages
+    with_code = {name for name, offer in offers.items() if offer.terms.code is not None}
+    return [
+        offer_code(offers[offer], secret=ws.secret, experiment_id=experiment, customer_id=customer)
+        if offer in with_code
+        else None
+        for customer, offer in zip(messages["customer_id"], messages["offer"], strict=True)
+    ]
+
+
+def _exits(planned: PlannedCampaign) -> list[str | None]:
+    arms = planned.file.campaign.arms
+    conditions = {
+        (name, number): step.unless for name, arm in arms.items() for number, step in enumerate(arm.steps, start=1)
+    }
+    messages = planned.plan.messages
+    return [conditions[key] for key in zip(messages["arm"], messages["step"], strict=True)]
+
+
+def _costs(ws: Workspace, planned: PlannedCampaign) -> list[int]:
+    prices = ws.settings.prices
+    micros = {name: round(getattr(prices, name).amount * 1_000_000) for name in ("sms", "email", "push")}
+    return [micros[channel] for channel in planned.plan.messages["channel"]]

@@ -1,0 +1,58 @@
+"""Messages whose slot closed before they left: into their next slot, or skipped, as their campaign says."""
+
+from __future__ import annotations
+
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Final
+
+from campaigns.timing import Slot, Window, next_slot
+from warehouse.ledger.outbox import LateMessage, late_messages, move, skip
+
+if TYPE_CHECKING:
+    from campaigns.model import Timing
+    from flows.steps.deliver_messages import Delivered
+    from flows.steps.sending_rules import Sending
+    from flows.wiring import Workspace
+
+ANY_TIME: Final = Window(frozenset(range(7)), time(0), time(0))
+"""Every hour of every day; quiet hours still hold."""
+
+
+def put_off_late_messages(ws: Workspace, sending: Sending, now: datetime, delivered: Delivered) -> None:
+    """Move or skip every late message, batch by batch; those of campaigns that are held stay as they are."""
+    while True:
+        with ws.ledger.read() as tx:
+            late = [m for m in late_messages(tx, now) if m.experiment_id in sending.experiments]
+        if not late:
+            return
+        slots: dict[str, tuple[datetime, datetime]] = {}
+        reasons: dict[str, str] = {}
+        known: dict[tuple[str, str, int, tuple[str, ...]], Slot | None] = {}
+        for message in late:
+            kind = (message.experiment_id, message.arm, message.step, message.zones)
+            if kind not in known:
+                known[kind] = _slot_for(ws, sending, message, now)
+            slot = known[kind]
+            if slot is None or slot.opens_at >= message.expires_at:
+                reasons[message.message_key] = "too_late"
+            else:
+                slots[message.message_key] = (slot.opens_at, min(slot.closes_at, message.expires_at))
+        delivered.put_off += move(ws.ledger, slots, now)
+        delivered.skipped["too_late"] += skip(ws.ledger, reasons, now)
+
+
+def _slot_for(ws: Workspace, sending: Sending, message: LateMessage, now: datetime) -> Slot | None:
+    timing = _timing_of(sending, message)
+    if timing is None or timing.if_late == "skip":
+        return None
+    window = ANY_TIME if timing.if_late == "send" else timing.window.window
+    return next_slot(window, message.zones, at=now, quiet=ws.settings.policy.quiet_window)
+
+
+def _timing_of(sending: Sending, message: LateMessage) -> Timing | None:
+    """The timing of the message's step as the file has it today; None where the file no longer has the step."""
+    campaign = sending.files[message.experiment_id.rpartition(":")[0]].campaign
+    arm = campaign.arms.get(message.arm)
+    if arm is None or message.step > len(arm.steps):
+        return None
+    return campaign.timing_of(message.arm, arm.steps[message.step - 1])

@@ -1,0 +1,189 @@
+"""Plans one run of a campaign: reads facts and ledger, changes nothing, and writes plan.json when asked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from campaigns.model import CONTROL, Campaign
+from campaigns.plan import Plan, make_plan
+from campaigns.timing import tzdata_version
+from flows.steps.expected_power import ExpectedPower, expect_power, past_behaviour
+from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
+from flows.steps.planning_rules import config_hash, freeze_design, plan_rules
+from warehouse.facts.segment_sql import select_segment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from campaigns.book import CampaignFile
+    from experiments.design import Design
+    from flows.wiring import Workspace
+
+PLAN_FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class PlannedCampaign:
+    """A plan with everything it was made from; `summary` is what `retain plan --json` prints."""
+
+    file: CampaignFile
+    design: Design
+    epoch: Epoch
+    plan: Plan
+    summary: dict[str, Any]
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant as of which customers were selected."""
+        return datetime.fromisoformat(self.summary["as_of"])
+
+    @property
+    def plan_hash(self) -> str:
+        """SHA-256 of what the plan would do: experiment, instant, arms and messages."""
+        return str(self.summary["hashes"]["plan"])
+
+    @property
+    def stamp(self) -> str:
+        """The as-of instant as part of a file name."""
+        return stamp_of(self.as_of)
+
+    def write(self, folder: Path) -> Path:
+        """Write plan.json and assignments.csv into `folder`; the same plan gives the same bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.plan.assignments.to_csv(folder / "assignments.csv", index=False, lineterminator="\n")
+        path = folder / "plan.json"
+        text = json.dumps(self.summary, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+
+def stamp_of(moment: datetime) -> str:
+    """An instant as part of a file name: 20260301T090000Z."""
+    return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampaign:
+    """Plan a run of the campaign `name` as of an instant: who takes part, in which arm, with which messages.
+
+    Raises CampaignError where the book has no such campaign; FactsError and LedgerError where these cannot be read.
+    """
+    file = ws.campaign(name)
+    campaign = file.campaign
+    epoch = find_epoch(ws, campaign)
+    standing = read_standing(ws, campaign, epoch, as_of=as_of)
+    candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
+    left = budget_left(ws, campaign, epoch, as_of=as_of)
+    rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
+    plan = make_plan(candidates, standing, rules)
+    design = freeze_design(campaign, ws.settings, epoch=epoch.number)
+    counts = _count_arms(plan, campaign)
+    treated = [counts[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
+    past = past_behaviour(ws, file.segment, design, as_of=as_of)
+    power = expect_power(past, design, n_arm=min(treated, default=0), n_control=counts[CONTROL])
+    if epoch.is_new:
+        design = freeze_design(campaign, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
+    summary = _summarise(ws, file, plan, power, epoch, as_of)
+    return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
+
+
+def _summarise(
+    ws: Workspace, file: CampaignFile, plan: Plan, power: ExpectedPower, epoch: Epoch, as_of: datetime
+) -> dict[str, Any]:
+    campaign = file.campaign
+    counts = _count_arms(plan, campaign)
+    wait = campaign.experiment.horizon + ws.settings.measurement.lateness
+    currency = ws.settings.prices.sms.currency
+    summary: dict[str, Any] = {
+        "format": PLAN_FORMAT,
+        "campaign": campaign.name,
+        "experiment": epoch.experiment_id,
+        "new_epoch": epoch.is_new,
+        "as_of": as_of.isoformat(),
+        "audience": plan.audience,
+        "eligible": plan.eligible,
+        "skipped": dict(plan.skipped),
+        "arms": {arm: _arm_summary(plan, arm, n, dict(campaign.weights)[arm]) for arm, n in counts.items()},
+        "zones": dict(plan.zone_sources),
+        "cost": {
+            "messages": f"{plan.message_cost:.2f} {currency}",
+            "discounts": f"{plan.discount_liability:.2f} {currency}",
+        },
+        "power": power.to_json(),
+        "decision_on": (as_of + wait).date().isoformat(),
+        "tzdata": tzdata_version(),
+        "warnings": _warnings(campaign, plan, power, as_of=as_of, wait=wait),
+        "hashes": {
+            "config": config_hash(ws, file),
+            "facts": ws.facts.fingerprint(),
+            "assignments": _digest(plan.assignments),
+        },
+    }
+    summary["hashes"]["plan"] = plan_hash(summary, plan.messages)
+    return summary
+
+
+def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
+    """SHA-256 of what a plan would do; facts that moved without changing anything leave it as it is."""
+    kinds = ["arm", "step", "channel", "zones", "not_before", "closes_at", "expires_at"]
+    groups = messages.groupby(kinds, sort=True).size().reset_index(name="n")
+    content = {
+        "experiment": summary["experiment"],
+        "as_of": summary["as_of"],
+        "config": summary["hashes"]["config"],
+        "assignments": summary["hashes"]["assignments"],
+        "messages": [[str(value) for value in row] for row in groups.itertuples(index=False)],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _count_arms(plan: Plan, campaign: Campaign) -> dict[str, int]:
+    found = plan.assignments["arm"].value_counts()
+    return {arm: int(found.get(arm, 0)) for arm, _ in campaign.weights}
+
+
+def _arm_summary(plan: Plan, arm: str, n: int, weight: float) -> dict[str, Any]:
+    messages = plan.messages[plan.messages["arm"] == arm]
+    by_channel = messages["channel"].value_counts().sort_index()
+    return {
+        "planned": n,
+        "share": n / plan.eligible if plan.eligible else 0.0,
+        "weight": weight,
+        "messages": len(messages),
+        "channels": {str(channel): int(count) for channel, count in by_channel.items()},
+        "first_send": None if messages.empty else messages["not_before"].min().isoformat(),
+        "last_send": None if messages.empty else messages["not_before"].max().isoformat(),
+    }
+
+
+def _warnings(campaign: Campaign, plan: Plan, power: ExpectedPower, *, as_of: datetime, wait: timedelta) -> list[str]:
+    texts = []
+    if plan.audience == 0:
+        texts.append(
+            f"the segment of {campaign.name} is empty as of {as_of.date()}; check its expression and the data (retain features)"
+        )
+    elif plan.eligible == 0:
+        texts.append("nobody of the audience may take part; the reasons are counted above")
+    if campaign.status == "draft":
+        texts.append(f"{campaign.name} is a draft: it runs only by hand; set status: active to have it scheduled")
+    if campaign.experiment.control == 0:
+        texts.append("without a control share nothing can be measured; give experiment.control a share")
+    if plan.zone_sources.get("default"):
+        texts.append(
+            f"{plan.zone_sources['default']:,} customers have no zone and no country; policy.default_time_zone is used"
+        )
+    if plan.eligible and power.power is not None and power.power < campaign.experiment.power:
+        texts.append(
+            f"this run alone finds the minimum effect with a chance of {power.power:.0%} only; it needs "
+            f"{power.needed_per_arm:,} customers in the smallest arm (later runs add to it)"
+        )
+    return texts
+
+
+def _digest(assignments: pd.DataFrame) -> str:
+    lines = (assignments["customer_id"] + "," + assignments["arm"]).tolist()
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

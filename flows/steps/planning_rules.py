@@ -1,0 +1,132 @@
+"""From a campaign file and the settings to the rules of a plan and the design of its experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from campaigns.eligibility import HoldoutRule
+from campaigns.model import CONTROL, Campaign, Step
+from campaigns.offers import Offer, expected_cost, offer_ends_at
+from campaigns.plan import ArmRule, Limits, PlanRules, StepRule
+from campaigns.send_times import StepTiming
+from experiments.design import Design, Effect, Guardrail
+
+if TYPE_CHECKING:
+    from campaigns.book import CampaignFile
+    from campaigns.units import Difference
+    from flows.settings import Settings
+    from flows.wiring import Workspace
+
+
+def experiment_name(campaign: str, epoch: int) -> str:
+    """The id of an experiment: the campaign and its epoch."""
+    return f"{campaign}:{epoch}"
+
+
+def arm_salt(settings: Settings, campaign: str, epoch: int) -> str:
+    """The salt of the draw: another one for each workspace seed, campaign and epoch."""
+    return f"{settings.seed}.arm.{campaign}.{epoch}"
+
+
+def holdout_rule(settings: Settings) -> HoldoutRule:
+    """The global holdout with a salt of its own."""
+    return HoldoutRule(settings.holdout.share, f"{settings.seed}.{settings.holdout.salt}")
+
+
+def freeze_design(campaign: Campaign, settings: Settings, *, epoch: int, planned_n: int | None = None) -> Design:
+    """The design of the campaign's experiment in `epoch`, fixed before the first outcome."""
+    experiment = campaign.experiment
+    return Design(
+        experiment_id=experiment_name(campaign.name, epoch),
+        campaign=campaign.name,
+        epoch=epoch,
+        salt=arm_salt(settings, campaign.name, epoch),
+        unit=experiment.unit,
+        weights=campaign.weights,
+        control=CONTROL,
+        horizon_days=experiment.horizon.total_seconds() / 86_400,
+        lateness_days=settings.measurement.lateness.total_seconds() / 86_400,
+        primary=experiment.primary,
+        metrics=experiment.metrics,
+        guardrails=tuple(
+            Guardrail(name, _absolute(rail.max_increase), _absolute(rail.max_decrease))
+            for name, rail in experiment.guardrails.items()
+        ),
+        minimum_effect=Effect(experiment.minimum_effect.value, experiment.minimum_effect.kind),
+        looks=experiment.looks,
+        alpha=experiment.alpha,
+        power=experiment.power,
+        hypothesis=experiment.hypothesis,
+        planned_n=planned_n,
+    )
+
+
+def plan_rules(file: CampaignFile, settings: Settings, *, epoch: int, as_of: datetime, left: Limits) -> PlanRules:
+    """What decides the plan of one run of the campaign; `left` is what its budget has left."""
+    campaign = file.campaign
+    return PlanRules(
+        as_of=as_of,
+        salt=arm_salt(settings, campaign.name, epoch),
+        arms=tuple(_arm_rule(campaign, name, file.offers, as_of) for name in campaign.arms),
+        control_share=campaign.experiment.control,
+        holdout=holdout_rule(settings),
+        limits=left,
+        default_zone=settings.policy.default_time_zone,
+        quiet=settings.policy.quiet_window,
+        prices={
+            "sms": float(settings.prices.sms.amount),
+            "email": float(settings.prices.email.amount),
+            "push": float(settings.prices.push.amount),
+        },
+        allow_open_complaint=campaign.audience.allow_open_complaint,
+    )
+
+
+def config_hash(ws: Workspace, file: CampaignFile) -> str:
+    """SHA-256 over everything the marketers wrote that decides a run: campaign, offers, segments, templates."""
+    names = sorted(
+        {(c, step.template) for arm in file.campaign.arms.values() for step in arm.steps for c in step.channels}
+    )
+    content = {
+        "campaign": file.text_sha256,
+        "offers": _file_hash(ws, "campaigns/book/offers.yaml"),
+        "segments": _file_hash(ws, "campaigns/book/segments.yaml"),
+        "templates": {
+            str(path.relative_to(ws.root)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for channel, template in names
+            for path in sorted((ws.root / "templates" / channel).glob(f"{template}.*"))
+        },
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _file_hash(ws: Workspace, relative: str) -> str | None:
+    path = ws.root / relative
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+
+def _arm_rule(campaign: Campaign, name: str, offers: Mapping[str, Offer], as_of: datetime) -> ArmRule:
+    arm = campaign.arms[name]
+    offer = offers[arm.offer] if arm.offer else None
+    cost = expected_cost(offer) if offer else None
+    return ArmRule(
+        name=name,
+        share=arm.weight,
+        steps=tuple(StepRule(step.channels, step.template, _step_timing(campaign, name, step)) for step in arm.steps),
+        offer=arm.offer,
+        offer_ends_at=offer_ends_at(offer, as_of=as_of) if offer else None,
+        discount_cost=float(cost.amount) if cost else 0.0,
+    )
+
+
+def _step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
+    timing = campaign.timing_of(arm, step)
+    return StepTiming(step.after, timing.window.window, timing.if_late, timing.max_lateness)
+
+
+def _absolute(difference: Difference | None) -> float | None:
+    return None if difference is None else difference.value

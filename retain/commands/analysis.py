@@ -1,0 +1,128 @@
+"""analyze, power and demo: the maths on any table, and the whole loop on invented customers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retain.options import JsonOption
+from retain.printing import percent, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from experiments.analyze import Analysis
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(analyze)
+    app.command()(demo)
+
+
+def analyze(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, one row per unit.")],
+    arm: Annotated[str, typer.Option("--arm", metavar="COLUMN", help="The column that names the arm.")],
+    control: Annotated[str, typer.Option("--control", metavar="VALUE", help="The arm that got nothing.")],
+    metric: Annotated[
+        list[str],
+        typer.Option("--metric", metavar="NAME:KIND", help="visit:proportion, spend:mean, aov=revenue/orders:ratio"),
+    ],
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option("--covariate", metavar="METRIC=COLUMN", help="A value from before the test (CUPED)."),
+    ] = None,
+    expect: Annotated[
+        str | None, typer.Option("--expect", metavar="A=1,B=1", help="The planned shares, for the check of the split.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option("--alpha", min=0.0001, max=0.5, help="Accepted chance of a false alarm.")
+    ] = 0.05,
+    as_json: JsonOption = False,
+) -> None:
+    """Analyse any experiment's table with the engine that decides campaigns."""
+    from flows.steps.analyze_file import analyze_file
+
+    analysis = analyze_file(
+        file,
+        arm=arm,
+        control=control,
+        metrics=metric,
+        covariates=_pairs(covariate or [], "--covariate"),
+        expect=_shares(expect),
+        alpha=alpha,
+    )
+    if as_json:
+        print_json(analysis.to_json())
+    else:
+        _show(analysis)
+
+
+def demo(
+    workspace: Annotated[
+        Path | None,
+        typer.Option("--workspace", "-w", help="Where to make the workspace.", show_default="a new directory"),
+    ] = None,
+    customers: Annotated[int, typer.Option("--customers", min=100, help="How many customers to invent.")] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same world.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole loop on invented customers whose true behaviour is known: select, randomise, send, measure, decide."""
+    from retain.demonstration import run_and_report
+
+    outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json)
+    if as_json:
+        print_json(outcome)
+
+
+def _pairs(texts: list[str], option: str) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        name, separator, column = text.partition("=")
+        if not (name and separator and column):
+            raise typer.BadParameter(f'"{text}" cannot be read; expected METRIC=COLUMN', param_hint=option)
+        pairs[name] = column
+    return pairs
+
+
+def _shares(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    try:
+        shares = {name: float(share) for name, share in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        raise typer.BadParameter(f'"{text}" cannot be read; expected A=1,B=1', param_hint="--expect") from None
+    if any(share <= 0 for share in shares.values()):
+        raise typer.BadParameter("every share must be above 0", param_hint="--expect")
+    return shares
+
+
+def _show(analysis: Analysis) -> None:
+    report = analysis.to_json()
+    say(", ".join(f"{name}: {arm['n']:,}" for name, arm in report["arms"].items()))
+    p = report["srm"]["p_value"]
+    say(
+        "split: as planned"
+        if p is None or p >= 0.001
+        else f"split: NOT as planned (p = {p:.2g}); do not trust the results"
+    )
+    rows = [
+        [
+            result["metric"],
+            result["arm"],
+            result["arm_value"],
+            result["control_value"],
+            result["difference"],
+            _interval(result["low"], result["high"]),
+            percent(result["relative_lift"], signed=True),
+            result["p_adjusted"] if result["p_adjusted"] is not None else result["p_value"],
+            result["method"] if result["status"] == "ok" else result["status"],
+        ]
+        for result in report["results"]
+    ]
+    columns = ("metric", "arm", "value", "control", "difference", "interval", "lift", "p", "method")
+    print_table(columns, rows)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{low:+.4g} to {high:+.4g}"

@@ -1,0 +1,118 @@
+"""plan, apply and run: who takes part, in which arm, with which messages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retain.opening import opened
+from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.printing import percent, print_json, print_table, progress_bar, say, warn
+
+if TYPE_CHECKING:
+    from typing import Any
+
+WORK_TO_DO = 2
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(plan)
+    app.command()(apply)
+    app.command()(run)
+
+
+def plan(
+    campaign: CampaignArgument,
+    as_of: AsOfOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Directory for plan.json.", show_default=".retain/plans/CAMPAIGN/AS-OF")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show who would take part, in which arm, with which messages. Nothing is changed.
+
+    Exit code 0: nothing to do; 2: there is something to apply; 1: an error.
+    """
+    from flows.steps.plan_campaign import plan_campaign
+
+    with opened(workspace) as ws:
+        planned = plan_campaign(ws, campaign, as_of=instant(as_of or now, option="--as-of"))
+        path = planned.write(out or ws.root / ".retain" / "plans" / campaign / planned.stamp)
+    if as_json:
+        print_json(planned.summary)
+    else:
+        show_plan(planned.summary)
+        say(f"written to {path}")
+        if planned.summary["eligible"]:
+            say(f"next: retain apply {path}")
+    for text in planned.summary["warnings"]:
+        warn(text)
+    if planned.summary["eligible"]:
+        raise typer.Exit(WORK_TO_DO)
+
+
+def apply(
+    plan_file: Annotated[
+        Path, typer.Argument(metavar="PLAN.JSON", help="The plan to carry out, as `retain plan` wrote it.")
+    ],
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Carry out a plan: assignments and messages go into the ledger. A stale plan is refused."""
+    from flows.steps.apply_plan import apply_plan_file
+
+    with opened(workspace) as ws, progress_bar("apply", quiet=as_json) as progress:
+        applied = apply_plan_file(ws, plan_file, now=instant(now), progress=progress)
+    _show_applied(applied.to_json(), as_json)
+
+
+def run(
+    campaign: CampaignArgument,
+    as_of: AsOfOption = None,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan and apply in one go, as a schedule does. Running again for the same instant changes nothing."""
+    from flows.steps.run_campaign import run_campaign
+
+    with opened(workspace) as ws, progress_bar("run", quiet=as_json) as progress:
+        outcome = run_campaign(ws, campaign, as_of=instant(as_of or now, option="--as-of"), progress=progress)
+    _show_applied(outcome.to_json(), as_json)
+
+
+def show_plan(summary: dict[str, Any]) -> None:
+    """Print a plan as a person reads it."""
+    say(f"{summary['campaign']} as of {summary['as_of']} (experiment {summary['experiment']})")
+    say(f"audience {summary['audience']:,} -> eligible {summary['eligible']:,}")
+    if summary["skipped"]:
+        print_table(("left out because", "customers"), list(summary["skipped"].items()))
+    rows = [
+        (name, arm["planned"], percent(arm["share"]), arm["messages"], arm["first_send"], arm["last_send"])
+        for name, arm in summary["arms"].items()
+    ]
+    print_table(("arm", "customers", "share", "messages", "first send (UTC)", "last send (UTC)"), rows)
+    power = summary["power"]
+    say(f"cost of sending {summary['cost']['messages']}, expected discounts {summary['cost']['discounts']}")
+    if power["baseline"] is not None:
+        say(
+            f"{power['metric']} without treatment: {power['baseline']:.4g}; needed per arm {power['needed_per_arm']:,}; "
+            f"smallest detectable effect {power['detectable']:.4g}; chance to find the minimum effect {percent(power['power'])}"
+        )
+    say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
+
+
+def _show_applied(outcome: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(outcome)
+        return
+    state = "already applied; nothing changed" if outcome["already_applied"] else "applied"
+    say(f"{outcome['experiment']} as of {outcome['as_of']}: {state}")
+    print_table(("arm", "customers"), list(outcome["assigned"].items()))
+    say(f"{outcome['messages']:,} messages are waiting; next: retain deliver")

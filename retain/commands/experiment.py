@@ -1,0 +1,116 @@
+"""measure, decide, undo and report: what came of it, and what follows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from retain.opening import opened
+from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.printing import percent, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command()(measure)
+    app.command()(decide)
+    app.command()(undo)
+    app.command()(report)
+
+
+def measure(
+    campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
+) -> None:
+    """Measure a campaign's experiment against its control. Measuring decides nothing."""
+    from flows.steps.measure_experiment import measure_experiment
+
+    with opened(workspace) as ws:
+        measured = measure_experiment(ws, campaign, now=instant(now)).to_json()
+    if as_json:
+        print_json(measured)
+    else:
+        show_measurement(measured)
+
+
+def decide(
+    campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
+) -> None:
+    """Decide by the rule, record it with its evidence, and act as the campaign's feedback mode says."""
+    from flows.steps.decide_experiment import decide_experiment
+
+    with opened(workspace) as ws:
+        decided = decide_experiment(ws, campaign, now=instant(now)).to_json()
+    if as_json:
+        print_json(decided)
+        return
+    show_decision(decided["decision"])
+    if decided["diff"]:
+        say(decided["diff"])
+    for path in decided["changed_files"]:
+        say(f"changed {path}; take it back with: retain undo {campaign}")
+    if decided["patch_file"]:
+        say(f"proposed in {decided['patch_file']}; apply it with: patch -p0 < {decided['patch_file']}")
+
+
+def undo(campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None) -> None:
+    """Take back the last change retain made to a campaign file, byte for byte."""
+    from flows.steps.write_back_decision import undo_write_back
+
+    with opened(workspace) as ws:
+        path = undo_write_back(ws, campaign, now=instant(now))
+    say(f"{path}: as it was before")
+
+
+def report(
+    campaign: CampaignArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The HTML file to write.", show_default="reports/CAMPAIGN.html")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+) -> None:
+    """Write a self-contained HTML report of a campaign's experiment."""
+    from flows.steps.gather_report import gather_report
+    from web.report import render_report
+
+    with opened(workspace) as ws:
+        data = gather_report(ws, campaign, now=instant(now))
+        path = render_report(data, out=out or ws.root / "reports" / f"{campaign}.html")
+    say(str(path))
+
+
+def show_measurement(measured: dict[str, Any]) -> None:
+    """Print results as a person reads them."""
+    say(f"{measured['experiment']} as of {measured['as_of']}")
+    arms = [(name, arm["assigned"], arm["mature"]) for name, arm in measured["arms"].items()]
+    print_table(("arm", "assigned", "mature"), arms)
+    p = measured["health"]["srm_p"]
+    say(f"split of assigned customers: {'nothing to test' if p is None else f'p = {p:.3g}'}")
+    rows = [
+        [
+            result["metric"],
+            result["arm"],
+            result["arm_value"],
+            result["control_value"],
+            result["difference"],
+            "–" if result["low"] is None else f"{result['low']:+.4g} to {result['high']:+.4g}",
+            percent(result["relative_lift"], signed=True),
+            result["p_adjusted"],
+            result["method"] if result["status"] == "ok" else result["status"],
+        ]
+        for result in measured["results"]
+    ]
+    print_table(("metric", "arm", "value", "control", "difference", "interval", "lift", "p", "method"), rows)
+
+
+def show_decision(decision: dict[str, Any]) -> None:
+    """Print a verdict with its gates."""
+    arm = f" {decision['arm']}" if decision["arm"] else ""
+    say(f"verdict: {decision['verdict']}{arm}")
+    rows = [(r["gate"], r["arm"], r["passed"], r["value"], r["threshold"], r["text"]) for r in decision["reasons"]]
+    print_table(("gate", "arm", "pass", "value", "threshold", "what"), rows)
