@@ -24,6 +24,8 @@ class Variable:
 
 _ALL: Final = (
     Variable("customer.customer_id", "the company's own id of the customer", "C-10042"),
+    Variable("customer.first_name", "the customer's first name, where the company knows it", "Ana", optional=True),
+    Variable("customer.last_name", "the customer's last name, where the company knows it", "Silva", optional=True),
     Variable(
         "customer.created_at", "when the customer was first known (UTC)", "2024-03-05 09:30:00+00:00", optional=True
     ),
