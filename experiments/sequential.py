@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ def boundaries(
     if any(later <= earlier for earlier, later in itertools.pairwise(fractions)):
         raise ExperimentError(f"looks: information fractions must rise, got {fractions}")
     spent = [_spent(spending, min(1.0, fraction), 0.5 * alpha) for fraction in fractions]
-    return _Recursion(fractions).solve(spent)
+    return _solved(tuple(fractions), tuple(spent))
 
 
 class LookPlan(NamedTuple):
@@ -121,6 +122,11 @@ def sequence_p_value(effect: float, se: float, n: int, *, alpha: float, tuning: 
     grown = n * rho2 + 1.0
     evidence = effect**2 / (se**2 * n) * n * n * rho2 / (2.0 * grown)
     return min(1.0, math.sqrt(grown) * math.exp(-evidence))
+
+
+@functools.lru_cache(maxsize=256)
+def _solved(fractions: tuple[float, ...], spent: tuple[float, ...]) -> tuple[float, ...]:
+    return _Recursion(fractions).solve(spent)
 
 
 class _Recursion:
