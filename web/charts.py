@@ -13,9 +13,10 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-ROW: Final = 46
+ROW: Final = 36
+HEADING: Final = 30
 LABEL_WIDTH: Final = 168
-NOTE_WIDTH: Final = 208
+NOTE_WIDTH: Final = 176
 NARROW: Final = 560
 """Below this width labels stand above their rows."""
 
@@ -54,17 +55,21 @@ class Words:
     description: str
 
 
-def forest(rows: Sequence[Interval], axis: Axis, words: Words, *, width: int) -> Markup:
-    """Estimates with their intervals, one row each, over a common axis with a line at zero."""
-    layout = _Layout.of(rows, axis, width)
-    top = 26 if axis.mark else 8
-    bottom = top + len(rows) * layout.row
-    parts = [_grid(layout, axis, top, bottom)]
-    for i, row in enumerate(rows):
-        parts.append(_forest_row(layout, row, top + i * layout.row))
-    legend_y = bottom + 58
-    parts.append(_forest_legend(layout, legend_y, with_truth=any(row.truth is not None for row in rows)))
-    return _svg(words, width, legend_y + 14, Markup("").join(parts))
+def forest(rows: Sequence[Interval | str], axis: Axis, words: Words, *, width: int) -> Markup:
+    """Estimates with their intervals, one row each, over a common axis with a line at zero; a text is a heading."""
+    layout = _Layout.of([row for row in rows if isinstance(row, Interval)], axis, width)
+    top = y = 26 if axis.mark else 8
+    parts: list[Markup] = []
+    for row in rows:
+        if isinstance(row, str):
+            parts.append(_text(0, y + 22, row, "heading"))
+            y += HEADING
+        else:
+            parts.append(_forest_row(layout, row, y))
+            y += layout.row
+    with_truth = any(isinstance(row, Interval) and row.truth is not None for row in rows)
+    parts.append(_forest_legend(layout, y + 58, with_truth=with_truth))
+    return _svg(words, width, y + 72, Markup("").join([_grid(layout, axis, top, y), *parts]))
 
 
 def stacked_bars(
@@ -120,7 +125,7 @@ class _Layout:
         low, high = min(values), max(values)
         pad = 0.06 * (high - low) or 1.0
         narrow = width < NARROW
-        left, right = (6, width - 6) if narrow else (LABEL_WIDTH, width - NOTE_WIDTH)
+        left, right = (20, width - 20) if narrow else (LABEL_WIDTH, width - NOTE_WIDTH)
         return cls(width, left, right, ROW + 14 if narrow else ROW, low - pad, high + pad)
 
     @property
@@ -133,7 +138,7 @@ class _Layout:
 
 def _grid(layout: _Layout, axis: Axis, top: int, bottom: int) -> Markup:
     parts: list[Markup] = []
-    for tick in nice_ticks(layout.low, layout.high, most=5 if layout.narrow else 7):
+    for tick in nice_ticks(layout.low, layout.high, most=7):
         x = layout.x(tick)
         parts.append(_line(x, top, x, bottom, "zero" if tick == 0 else "grid"))
         parts.append(_text(x, bottom + 17, axis.tick(tick), "tick", anchor="middle"))

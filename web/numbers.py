@@ -31,12 +31,12 @@ def relative(value: float | None) -> str:
 
 def amount(value: float | None, *, unit: str = "") -> str:
     """2.35 EUR"""
-    return NOTHING if value is None else _with_unit(_minus(f"{value:,.{_digits(value)}f}"), unit)
+    return NOTHING if value is None else _with_unit(_minus(f"{value:,.{digits(value)}f}"), unit)
 
 
 def change(value: float | None, *, unit: str = "") -> str:
     """+0.42 EUR: a difference between two amounts"""
-    return NOTHING if value is None else _with_unit(signed(value, digits=_digits(value)), unit)
+    return NOTHING if value is None else _with_unit(signed(value, digits=digits(value)), unit)
 
 
 def p_value(value: float | None) -> str:
@@ -54,13 +54,14 @@ def signed(value: float, *, digits: int) -> str:
     return text[1:] if float(text.replace(",", "")) == 0 else _minus(text)
 
 
+def digits(value: float) -> int:
+    """How many decimals an amount of this size is written with."""
+    return 0 if abs(value) >= 1000 else 2 if abs(value) >= 0.1 or value == 0 else 3
+
+
 def plain(value: float) -> str:
     """A number whose meaning is not known: up to four significant digits, no exponent for what people can read."""
     return count(value) if value == int(value) and abs(value) >= 1 else _minus(f"{value:.4g}")
-
-
-def _digits(value: float) -> int:
-    return 0 if abs(value) >= 1000 else 2 if abs(value) >= 0.1 or value == 0 else 3
 
 
 def _with_unit(text: str, unit: str) -> str:

@@ -12,11 +12,14 @@ from web.charts import Axis, Interval, Words, forest, stacked_bars
 from web.report_data import ReportData
 from web.tables import Cell, Table
 
-WIDTHS: Final[Mapping[str, int]] = {"wide": 760, "narrow": 340}
+WIDTHS: Final[Mapping[str, int]] = {"wide": 800, "narrow": 340}
 PASSED: Final = {True: Cell("✓ passed", "good"), False: Cell("✕ failed", "bad"), None: Cell("– not checked", "calm")}
+SIGNS: Final = {True: ("✓", "good"), False: ("✕", "bad"), None: ("–", "calm")}
 Charts = Mapping[str, Markup]
 Row = Mapping[str, Any]
 
+_ARM_GATES: Final = ("efficacy", "practical", "margin", "harm")
+_LAST_GATES: Final = ("choice", "shrinkage", "feedback")
 _P_VALUES: Final = frozenset({"adjusted_p", "significantly_worse", "srm_assigned", "srm_analysed", "balance"})
 _SHARES: Final = frozenset(
     {"contamination", "crossover", "delivery_gap", "delivered", "nothing_delivered", "information"}
@@ -34,16 +37,15 @@ def arms_table(data: ReportData) -> Table:
             (
                 name,
                 numbers.share(weights.get(name), digits=0),
-                str(arm.get("offer") or numbers.NOTHING),
-                steps if isinstance(steps, str) and steps else ", ".join(map(str, steps)) or numbers.NOTHING,
                 numbers.count(arm.get("assigned")),
                 numbers.count(arm.get("mature")),
+                str(arm.get("offer") or numbers.NOTHING),
+                steps if isinstance(steps, str) and steps else ", ".join(map(str, steps)) or numbers.NOTHING,
             )
         )
-    titles = ("Arm", "Share", "Offer", "Messages", "Assigned", "Mature")
+    titles = ("Arm", "Share", "Assigned", "Mature", "Offer", "Messages")
     used = [i for i in range(len(titles)) if i == 0 or any(row[i] != numbers.NOTHING for row in rows)]
-    texts = {2, 3}
-    cells = [[Cell(row[i], "" if i == 0 else "text" if i in texts else "num") for i in used] for row in rows]
+    cells = [[Cell(row[i], "text" if titles[i] in ("Offer", "Messages") else "num") for i in used] for row in rows]
     return Table.of("The arms of the experiment", [titles[i] for i in used], cells)
 
 
@@ -91,12 +93,14 @@ def results_table(data: ReportData, rows: Sequence[Row], *, primary: bool) -> Ta
     if not rows:
         return None
     with_truth = primary and bool(data.truth)
-    columns = ["Arm" if primary else "Metric and arm", "In the arm", "In control", "Difference"]
-    columns += [f"{data.confidence} interval", "Relative", "p", *(["Truth", "Truth in interval"] if with_truth else [])]
-    cells: list[list[Cell | str]] = [
-        [_name(row, primary=primary), *_numbers(data, row), *(_truth(data, row) if with_truth else ())] for row in rows
-    ]
-    return Table.of("Results against control", columns, cells)
+    columns = ["Arm", "In the arm", "In control", "Difference", f"{data.confidence} interval", "Relative", "p"]
+    columns += ["Truth"] if with_truth else []
+    groups: dict[str, list[list[Cell | str]]] = {}
+    for row in rows:
+        title = "" if primary else report_words.metric(str(row["metric"]))
+        cells: list[Cell | str] = [str(row["arm"]), *_numbers(data, row), *([_truth(data, row)] if with_truth else [])]
+        groups.setdefault(title, []).append(cells)
+    return Table.grouped("Results against control", columns, groups)
 
 
 def primary_charts(data: ReportData, rows: Sequence[Row]) -> Charts:
@@ -126,62 +130,125 @@ def primary_charts(data: ReportData, rows: Sequence[Row]) -> Charts:
 
 def other_charts(data: ReportData, rows: Sequence[Row]) -> Charts:
     """A forest plot of the other metrics on one scale, relative to control; what has no such number stays below."""
-    intervals = [
-        Interval(
-            label=f"{report_words.metric(row['metric']).removesuffix(' per customer')} · {row['arm']}",
-            estimate=row["relative_lift"],
-            low=row.get("relative_low"),
-            high=row.get("relative_high"),
-            note=numbers.relative(row["relative_lift"]),
-            strong=row["arm"] == data.decision.get("arm"),
+    intervals: list[Interval | str] = []
+    for row in rows:
+        heading = report_words.metric(str(row["metric"]))
+        if row.get("relative_lift") is None:
+            continue
+        if heading not in intervals:
+            intervals.append(heading)
+        intervals.append(
+            Interval(
+                label=str(row["arm"]),
+                estimate=row["relative_lift"],
+                low=row.get("relative_low"),
+                high=row.get("relative_high"),
+                note=numbers.relative(row["relative_lift"]),
+                strong=row["arm"] == data.decision.get("arm"),
+            )
         )
-        for row in rows
-        if row.get("relative_lift") is not None
-    ]
     axis = Axis(f"Difference relative to {data.control}", lambda value: numbers.signed(100 * value, digits=0) + "%")
     words = "Each row shows how much an arm differs from control, in percent of control."
     return _both_sizes("others", "Other metrics", words, intervals, axis) if _drawable(intervals) else {}
 
 
 def health_table(data: ReportData) -> Table | None:
-    """The checks of the experiment itself, each against its threshold."""
-    rows: list[list[Cell | str]] = []
+    """The checks of the experiment itself, each against its threshold: the decision's, else the measurement's."""
+    rows: list[list[Cell | str]] = [
+        [_sentence(str(reason.get("text") or reason.get("code"))), *_outcome(data, reason)]
+        for reason in _reasons(data, "integrity")
+    ]
     for key, value in data.health.items():
         label, threshold, at_least = report_words.HEALTH.get(key, (key.replace("_", " ").capitalize(), None, True))
-        text = numbers.p_value(value) if key.endswith("_p") else _plain(value)
-        if threshold is None or value is None:
-            rows.append([label, text, numbers.NOTHING, PASSED[None]])
+        if threshold is not None and rows and value is not None and _reasons(data, "integrity"):
             continue
-        passed = value >= threshold if at_least else value <= threshold
-        rows.append([label, text, f"{'at least' if at_least else 'at most'} {threshold:g}", PASSED[passed]])
+        text = numbers.p_value(value) if key.endswith("_p") else _plain(value)
+        passed = None if threshold is None or value is None else value >= threshold if at_least else value <= threshold
+        wanted = numbers.NOTHING if threshold is None else f"{'≥' if at_least else '≤'} {threshold:g}"
+        rows.append([label, text, wanted, PASSED[passed]])
     return Table.of("Health of the experiment", ("Check", "Value", "Wanted", "Outcome"), rows) if rows else None
 
 
-def gates_table(data: ReportData) -> Table | None:
-    """Every gate of the decision with value, threshold and outcome, in the order of the rule."""
-    rows = [
-        [
-            report_words.GATES.get(str(reason.get("gate")), str(reason.get("gate"))),
-            Cell(str(reason.get("arm") or "all"), "text"),
-            Cell(str(reason.get("text") or reason.get("code") or ""), "text"),
-            _gate_number(data, reason, "value"),
-            _gate_number(data, reason, "threshold"),
-            PASSED.get(reason.get("passed"), PASSED[None]),
-        ]
-        for reason in data.decision.get("reasons") or ()
+def gates_tables(data: ReportData) -> tuple[tuple[str, Table], ...]:
+    """Every gate of the decision with value, threshold and outcome, in the order of the rule: (heading, table).
+
+    The checks of the arms stand side by side, one column an arm.
+    """
+    reasons = list(data.decision.get("reasons") or ())
+    per_arm = [reason for reason in reasons if reason.get("gate") in _ARM_GATES and reason.get("arm")]
+    before = [r for r in reasons if r not in per_arm and r.get("gate") not in ("integrity", *_LAST_GATES)]
+    last = [reason for reason in reasons if reason.get("gate") in _LAST_GATES]
+    integrity = _integrity_row(data)
+    first = [*([integrity] if integrity else []), *(_gate_row(data, reason) for reason in before)]
+    columns = ("Gate", "Check", "Value", "Wanted", "Outcome")
+    found = {
+        "The experiment": Table.of("Gates of the experiment", columns, first) if first else None,
+        "Each arm": _arm_matrix(data, per_arm) if per_arm else None,
+        "The choice": Table.of("Gates of the choice", columns, [_gate_row(data, r) for r in last]) if last else None,
+    }
+    return tuple((heading, table) for heading, table in found.items() if table is not None)
+
+
+def _arm_matrix(data: ReportData, reasons: Sequence[Row]) -> Table:
+    arms = list(dict.fromkeys(str(reason["arm"]) for reason in reasons))
+    checks: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for reason in reasons:
+        key = (str(reason.get("gate")), str(reason.get("code")), str(reason.get("metric") or ""))
+        checks.setdefault(key, {})[str(reason["arm"])] = reason
+    rows: list[list[Cell | str]] = []
+    for (gate, code, metric), by_arm in checks.items():
+        first = next(iter(by_arm.values()))
+        words = _sentence(report_words.check(code, metric, str(first.get("text") or code)))
+        wanted = report_words.threshold(code, _gate_number(data, first, "threshold"))
+        cells = [_signed_cell(data, by_arm[arm]) if arm in by_arm else Cell(numbers.NOTHING, "calm") for arm in arms]
+        rows.append([report_words.GATES.get(gate, gate), Cell(words, "words"), wanted, *cells])
+    return Table.of("Gates of each arm", ("Gate", "Check", "Wanted", *arms), rows)
+
+
+def _signed_cell(data: ReportData, reason: Row) -> Cell:
+    sign, css = SIGNS.get(reason.get("passed"), SIGNS[None])
+    return Cell(f"{_gate_number(data, reason, 'value')} {sign}", f"num {css}")
+
+
+def _integrity_row(data: ReportData) -> list[Cell | str] | None:
+    found = [reason.get("passed") for reason in _reasons(data, "integrity")]
+    if not found:
+        return None
+    open_checks = found.count(None)
+    rest = f", {open_checks} could not be made" if open_checks else ""
+    words = Cell(f"The checks under health, above{rest}", "words")
+    return [
+        report_words.GATES["integrity"],
+        words,
+        f"{found.count(True)} of {len(found)}",
+        "",
+        PASSED[False not in found],
     ]
-    columns = ("Gate", "Arm", "Check", "Value", "Threshold", "Outcome")
-    return Table.of("Gates of the decision", columns, rows) if rows else None
 
 
-def _name(row: Row, *, primary: bool) -> str:
-    return str(row["arm"]) if primary else f"{report_words.metric(row['metric'])} · {row['arm']}"
+def _gate_row(data: ReportData, reason: Row) -> list[Cell | str]:
+    gate = str(reason.get("gate"))
+    words = Cell(_sentence(str(reason.get("text") or reason.get("code") or "")), "words")
+    return [report_words.GATES.get(gate, gate), words, *_outcome(data, reason)]
+
+
+def _outcome(data: ReportData, reason: Row) -> list[Cell | str]:
+    wanted = report_words.threshold(str(reason.get("code")), _gate_number(data, reason, "threshold"))
+    return [_gate_number(data, reason, "value"), wanted, PASSED.get(reason.get("passed"), PASSED[None])]
+
+
+def _reasons(data: ReportData, gate: str) -> list[Row]:
+    return [reason for reason in data.decision.get("reasons") or () if reason.get("gate") == gate]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _numbers(data: ReportData, row: Row) -> list[Cell | str]:
     name, kind, currency = str(row["metric"]), str(row["kind"]), data.currency
     status = str(row.get("status") or "ok")
-    shown = report_words.interval(kind, row.get("low"), row.get("high"))
+    shown = report_words.interval(kind, row.get("difference"), row.get("low"), row.get("high"))
     if row.get("difference") is None:
         shown = report_words.STATUSES.get(status, status.replace("_", " "))
     adjusted = row.get("p_adjusted")
@@ -195,13 +262,13 @@ def _numbers(data: ReportData, row: Row) -> list[Cell | str]:
     ]
 
 
-def _truth(data: ReportData, row: Row) -> list[Cell | str]:
+def _truth(data: ReportData, row: Row) -> Cell:
     truth = data.truth.get(str(row["arm"]))
     low, high = row.get("low"), row.get("high")
     text = report_words.difference(str(row["metric"]), str(row["kind"]), truth, data.currency)
     if truth is None or low is None or high is None:
-        return [text, numbers.NOTHING]
-    return [text, Cell("✓ yes", "good") if low <= truth <= high else Cell("✕ no", "warn")]
+        return Cell(text)
+    return Cell(f"{text}, inside", "num good") if low <= truth <= high else Cell(f"{text}, outside", "num warn")
 
 
 def _note(data: ReportData, row: Row) -> str:
@@ -210,7 +277,7 @@ def _note(data: ReportData, row: Row) -> str:
         return report_words.STATUSES.get(status, status.replace("_", " "))
     kind = str(row["kind"])
     shown = report_words.difference(str(row["metric"]), kind, row["difference"], data.currency)
-    return f"{shown} {report_words.interval(kind, row.get('low'), row.get('high'))}"
+    return f"{shown} {report_words.interval(kind, row['difference'], row.get('low'), row.get('high'))}"
 
 
 def _mark(data: ReportData, rows: Sequence[Row]) -> tuple[float, str] | None:
@@ -226,11 +293,11 @@ def _forest_words(name: str, intervals: Sequence[Interval], data: ReportData) ->
     return f"{name}, difference from {data.control} with {data.confidence} interval: {shown}."
 
 
-def _drawable(intervals: Sequence[Interval]) -> bool:
-    return any(row.estimate is not None for row in intervals)
+def _drawable(intervals: Sequence[Interval | str]) -> bool:
+    return any(isinstance(row, Interval) and row.estimate is not None for row in intervals)
 
 
-def _both_sizes(key: str, title: str, words: str, rows: Sequence[Interval], axis: Axis) -> Charts:
+def _both_sizes(key: str, title: str, words: str, rows: Sequence[Interval | str], axis: Axis) -> Charts:
     return {
         size: forest(rows, axis, Words(f"{key}-{size}", title, words), width=width) for size, width in WIDTHS.items()
     }
@@ -245,7 +312,7 @@ def _gate_number(data: ReportData, reason: Row, key: str) -> str:
     if value is None:
         return numbers.NOTHING
     if code in _P_VALUES:
-        return numbers.p_value(value)
+        return numbers.p_value(value) if key == "value" else numbers.plain(value)
     if code in _SHARES:
         return numbers.share(value)
     if code in _COUNTS:

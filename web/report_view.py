@@ -38,7 +38,7 @@ class View:
     others: Table | None
     other_charts: Charts
     health: Table | None
-    gates: Table | None
+    gates: tuple[tuple[str, Table], ...]
     diff: Pairs
     changed_files: tuple[str, ...]
     methods: tuple[str, ...]
@@ -71,7 +71,7 @@ def make_view(raw: Mapping[str, Any]) -> View:
         others=report_sections.results_table(data, others, primary=False),
         other_charts=report_sections.other_charts(data, others),
         health=report_sections.health_table(data),
-        gates=report_sections.gates_table(data),
+        gates=report_sections.gates_tables(data),
         diff=tuple((_line_class(line), line) for line in str(raw.get("diff") or "").splitlines()),
         changed_files=tuple(str(path) for path in raw.get("changed_files") or ()),
         methods=_methods(data),
@@ -88,7 +88,7 @@ def _summary(data: ReportData, verdict: report_words.Verdict) -> str:
         before = report_words.level(data.primary, kind, row.get("control_value"), currency)
         after = report_words.level(data.primary, kind, row.get("arm_value"), currency)
         gain = report_words.difference(data.primary, kind, row.get("difference"), currency)
-        interval = report_words.interval(kind, row.get("low"), row.get("high"))
+        interval = report_words.interval(kind, row.get("difference"), row.get("low"), row.get("high"))
         name = report_words.metric(data.primary)
         return f"{name} {after} against {before} in {data.control}: {gain}, {data.confidence} interval {interval}."
     failed = [reason for reason in data.decision.get("reasons") or () if reason.get("passed") is False]
@@ -107,7 +107,9 @@ def _figures(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> Pairs:
     shrunk = data.decision.get("expected_lift_shrunk")
     if shrunk is not None:
         kind = data.kind(data.primary)
-        figures.append(("lift to expect", report_words.difference(data.primary, kind, shrunk, data.currency)))
+        figures.append(
+            ("lift to expect (cautious)", report_words.difference(data.primary, kind, shrunk, data.currency))
+        )
     return tuple(figures)
 
 

@@ -81,6 +81,22 @@ HEALTH: Final[Mapping[str, tuple[str, float, bool]]] = {
     "delivery_gap": ("Difference of delivered shares between arms", 0.1, False),
 }
 
+CHECKS: Final[Mapping[str, str]] = {
+    "adjusted_p": "{metric}: p, adjusted for the number of arms",
+    "minimum_effect": "{metric}: lift against the smallest one worth acting on",
+    "incremental_margin": "margin gained per customer, with 80% confidence at least",
+    "margin_unknown": "margin gained per customer",
+    "noninferior": "{metric}: worst case with 95% confidence",
+    "significantly_worse": "{metric}: not significantly worse (p)",
+}
+WANTED: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("adjusted_p", "crossover", "contamination", "delivery_gap", "expected_loss"), "≤"),
+    **dict.fromkeys(("srm_assigned", "srm_analysed", "balance", "minimum_effect", "planned_size"), "≥"),
+    **dict.fromkeys(("floor", "conversions", "information"), "≥"),
+    **dict.fromkeys(("incremental_margin", "shrunk_lift", "delivered"), ">"),
+    "noninferior": "<",
+}
+
 STATES: Final[Mapping[str, str]] = {
     "delivered": "delivered",
     "sent": "sent",
@@ -104,15 +120,29 @@ def level(name: str, kind: str, value: float | None, currency: str) -> str:
 
 
 def difference(name: str, kind: str, value: float | None, currency: str) -> str:
-    """A difference between an arm and control, without the unit where a column states it."""
+    """A difference between an arm and control."""
     if kind == "proportion":
-        return numbers.points(value, digits=1 if value is None or abs(value) >= 0.01 or value == 0 else 2)
+        return numbers.points(value, digits=_point_digits(value or 0.0))
     return numbers.change(value, unit=currency if name in MONEY else "")
 
 
-def interval(kind: str, low: float | None, high: float | None) -> str:
-    """[+1.5, +6.5], in the unit of the difference it stands beside."""
-    if low is None or high is None:
+def interval(kind: str, difference: float | None, low: float | None, high: float | None) -> str:
+    """[+1.5, +6.5], in the unit and with the decimals of the difference it stands beside."""
+    if difference is None or low is None or high is None:
         return numbers.NOTHING
-    scale, digits = (100.0, 1 if max(abs(low), abs(high)) >= 0.01 else 2) if kind == "proportion" else (1.0, 2)
+    scale, digits = (100.0, _point_digits(difference)) if kind == "proportion" else (1.0, numbers.digits(difference))
     return f"[{numbers.signed(scale * low, digits=digits)}, {numbers.signed(scale * high, digits=digits)}]"
+
+
+def check(code: str, metric_name: str, text: str) -> str:
+    """What a check of an arm looks at, the same words for every arm."""
+    return CHECKS[code].format(metric=metric(metric_name).lower()) if code in CHECKS else text
+
+
+def threshold(code: str, text: str) -> str:
+    """The threshold with the side on which it must be met."""
+    return f"{WANTED[code]} {text}" if code in WANTED and text != numbers.NOTHING else text
+
+
+def _point_digits(value: float) -> int:
+    return 1 if abs(value) >= 0.01 or value == 0 else 2
