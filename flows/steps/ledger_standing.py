@@ -16,6 +16,7 @@ from warehouse.ledger.standing import assigned_elsewhen, assigned_in_earlier_epo
 from warehouse.ledger.suppressions import suppressed
 
 if TYPE_CHECKING:
+    from campaigns.book import CampaignFile
     from campaigns.model import Campaign
     from experiments.design import Design
     from flows.wiring import Workspace
@@ -36,14 +37,15 @@ class Epoch:
         return experiment_name(self.campaign, self.number)
 
 
-def find_epoch(ws: Workspace, campaign: Campaign) -> Epoch:
+def find_epoch(ws: Workspace, file: CampaignFile) -> Epoch:
     """The campaign's running experiment, or the next epoch where there is none or its design has changed since."""
+    campaign = file.campaign
     with ws.ledger.read() as tx:
         running = current_experiment(tx, campaign.name)
         latest = latest_epoch(tx, campaign.name)
     if running is None:
         return Epoch(campaign.name, latest + 1, is_new=True)
-    wanted = freeze_design(campaign, ws.settings, epoch=running.epoch).content_hash()
+    wanted = freeze_design(file, ws.settings, epoch=running.epoch).content_hash()
     if wanted == running.design_hash:
         return Epoch(campaign.name, running.epoch, is_new=False)
     return Epoch(campaign.name, latest + 1, is_new=True, ends=running.experiment_id)

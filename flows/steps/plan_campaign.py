@@ -74,19 +74,19 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampai
     """
     file = ws.campaign(name)
     campaign = file.campaign
-    epoch = find_epoch(ws, campaign)
+    epoch = find_epoch(ws, file)
     standing = read_standing(ws, campaign, epoch, as_of=as_of)
     candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
     left = budget_left(ws, campaign, epoch, as_of=as_of)
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
     plan = make_plan(candidates, standing, rules)
-    design = freeze_design(campaign, ws.settings, epoch=epoch.number)
+    design = freeze_design(file, ws.settings, epoch=epoch.number)
     counts = _count_arms(plan, campaign)
     treated = [counts[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
     past = past_behaviour(ws, file.segment, design, as_of=as_of)
     power = expect_power(past, design, n_arm=min(treated, default=0), n_control=counts[CONTROL])
     if epoch.is_new:
-        design = freeze_design(campaign, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
+        design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
     summary = _summarise(ws, file, plan, power, epoch, as_of)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
 

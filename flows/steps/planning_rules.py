@@ -37,8 +37,9 @@ def holdout_rule(settings: Settings) -> HoldoutRule:
     return HoldoutRule(settings.holdout.share, f"{settings.seed}.{settings.holdout.salt}")
 
 
-def freeze_design(campaign: Campaign, settings: Settings, *, epoch: int, planned_n: int | None = None) -> Design:
+def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned_n: int | None = None) -> Design:
     """The design of the campaign's experiment in `epoch`, fixed before the first outcome."""
+    campaign = file.campaign
     experiment = campaign.experiment
     return Design(
         experiment_id=experiment_name(campaign.name, epoch),
@@ -62,7 +63,20 @@ def freeze_design(campaign: Campaign, settings: Settings, *, epoch: int, planned
         power=experiment.power,
         hypothesis=experiment.hypothesis,
         planned_n=planned_n,
+        treatment=treatment_hash(file),
     )
+
+
+def treatment_hash(file: CampaignFile) -> str:
+    """SHA-256 of what the arms do and to whom: segment, steps, offers, timing. Wording of templates is left out."""
+    campaign = file.campaign
+    content = {
+        "segment": file.segment_text,
+        "arms": {name: arm.model_dump(mode="json", exclude={"weight"}) for name, arm in campaign.arms.items()},
+        "timing": campaign.timing.model_dump(mode="json"),
+        "offers": {name: repr(offer.terms) for name, offer in sorted(file.offers.items())},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def plan_rules(file: CampaignFile, settings: Settings, *, epoch: int, as_of: datetime, left: Limits) -> PlanRules:

@@ -101,9 +101,7 @@ def resume(
 def suppress(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
     channel: Annotated[str, typer.Option("--channel", help="sms, email, push or all.")] = "all",
-    reason: Annotated[
-        str, typer.Option("--reason", help="stop, unsubscribe, complaint, bounce or manual.")
-    ] = "manual",
+    reason: Annotated[str, typer.Option("--reason", help="stop, unsubscribe, complaint, bounce or manual.")] = "manual",
     by: ByOption = "operator",
     workspace: WorkspaceOption = None,
     now: NowOption = None,

@@ -71,9 +71,9 @@ def record_look(
     query = sa.select(_L).where(_L.c.experiment_id == experiment_id, _L.c.look == look)
     row = tx.execute(query).mappings().first()
     if row is None:
-        done = looks(tx, experiment_id)
-        if look != len(done) + 1:
-            raise LedgerError(f"experiment {experiment_id}: look {look} cannot follow look {len(done)}")
+        last = max((done.look for done in looks(tx, experiment_id)), default=0)
+        if look <= last:
+            raise LedgerError(f"experiment {experiment_id}: look {look} cannot follow look {last}")
         values = {"at": at, "information": information, "detail": dict(detail or {})}
         tx.execute(sa.insert(_L).values(experiment_id=experiment_id, look=look, **values))
         row = tx.execute(query).mappings().one()

@@ -1,0 +1,138 @@
+"""Decides an experiment by the rule, records the decision with its evidence, and gives the feedback it calls for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from experiments.decide import decide
+from experiments.evidence import Evidence, Reason, Verdict
+from experiments.sequential import LookPlan, due_look
+from flows.steps.measure_experiment import Measurement, measure_experiment, monitor_results
+from flows.steps.write_back_decision import Feedback, give_feedback
+from warehouse.ledger.results import DecisionRow, LookRow, append_decision, decisions, looks, record_look
+
+if TYPE_CHECKING:
+    from experiments.design import Design
+    from flows.wiring import Workspace
+
+FINAL_VERDICTS: Final = ("promote", "stop_harm", "inconclusive", "invalid", "review")
+"""Verdicts that the rule does not go back on by itself once the last planned look is taken."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A decision as recorded, what it was made from, and what it changed."""
+
+    measurement: Measurement
+    verdict: Verdict
+    row: DecisionRow
+    feedback: Feedback
+    decided_before: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """What `retain decide --json` prints."""
+        return {
+            "campaign": self.measurement.design.campaign,
+            "experiment": self.measurement.design.experiment_id,
+            "as_of": self.measurement.as_of.isoformat(),
+            "decision": {
+                "id": self.row.decision_id,
+                "verdict": self.verdict.verdict,
+                "arm": self.verdict.arm,
+                "reasons": [asdict(reason) for reason in self.verdict.reasons],
+                "expected_lift_raw": self.verdict.expected_lift_raw,
+                "expected_lift_shrunk": self.verdict.expected_lift_shrunk,
+                "expected_lift_low": self.verdict.expected_lift_low,
+                "expected_lift_high": self.verdict.expected_lift_high,
+                "rule_version": self.verdict.rule_version,
+                "decided_before": self.decided_before,
+                "decided_at": self.row.decided_at.isoformat(),
+            },
+            "measurement": self.measurement.to_json(),
+            "feedback": self.feedback.mode,
+            "diff": self.feedback.diff,
+            "patch_file": None if self.feedback.patch_file is None else str(self.feedback.patch_file),
+            "changed_files": [str(path) for path in self.feedback.changed_files],
+        }
+
+
+def decide_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Decided:
+    """Measure and decide. A look is spent only when it is due; a final decision is given again, not taken again.
+
+    Raises ExperimentError where the campaign has no experiment yet.
+    """
+    measurement = measure_experiment(ws, campaign, now=now)
+    design = measurement.design
+    with ws.ledger.read() as tx:
+        taken = looks(tx, design.experiment_id)
+        before = decisions(tx, design.experiment_id)
+    last = before[-1] if before else None
+    if last is not None and _is_final(last, taken, design):
+        verdict = read_verdict(last.evidence["verdict"])
+        return Decided(measurement, verdict, last, give_feedback(ws, measurement, verdict, now=now), True)
+    plan = due_look(design, information=_information(measurement), looks_done=_last_look(taken))
+    evidence = _evidence(measurement, plan, taken)
+    verdict = decide(evidence)
+    with ws.ledger.begin() as tx:
+        if plan.due:
+            record_look(tx, design.experiment_id, plan.look, at=now, information=plan.information)
+        row = append_decision(
+            tx,
+            design.experiment_id,
+            decided_at=now,
+            verdict=verdict.verdict,
+            arm=verdict.arm,
+            rule_version=verdict.rule_version,
+            evidence={"verdict": verdict.to_json(), "measurement": measurement.to_json(), "look": plan._asdict()},
+        )
+    return Decided(measurement, verdict, row, give_feedback(ws, measurement, verdict, now=now), False)
+
+
+def read_verdict(data: dict[str, Any]) -> Verdict:
+    """A verdict as `Verdict.to_json` wrote it."""
+    reasons = tuple(Reason(**reason) for reason in data["reasons"])
+    return Verdict(**{**data, "reasons": reasons})
+
+
+def _is_final(last: DecisionRow, taken: list[LookRow], design: Design) -> bool:
+    """Whether the last decision was taken at the last planned look, or stopped the experiment before it."""
+    stopped = last.verdict in ("promote", "stop_harm")
+    return last.verdict in FINAL_VERDICTS and (stopped or _last_look(taken) >= design.looks)
+
+
+def _last_look(taken: list[LookRow]) -> int:
+    return max((look.look for look in taken), default=0)
+
+
+def _information(measurement: Measurement) -> float:
+    """The matured share of the planned information: of the planned size, else of everybody assigned so far."""
+    design, collected = measurement.design, measurement.collected
+    arms = [name for name, weight in design.weights if weight > 0]
+    smallest = min((collected.mature.get(arm, 0) for arm in arms), default=0)
+    if design.planned_n:
+        return min(1.0, smallest / design.planned_n)
+    assigned = sum(collected.assigned.values())
+    return sum(collected.mature.values()) / assigned if assigned else 0.0
+
+
+def _evidence(measurement: Measurement, plan: LookPlan, taken: list[LookRow]) -> Evidence:
+    collected = measurement.collected
+    reached = {arm: c.reached / c.assigned for arm, c in collected.tallies.items() if c.assigned}
+    cost = {arm: c.cost_micros / 1e6 / c.assigned for arm, c in collected.tallies.items() if c.assigned}
+    return Evidence(
+        design=measurement.design,
+        results=measurement.results,
+        assigned=collected.assigned,
+        mature=collected.mature,
+        look=plan.look,
+        looks_done=_last_look(taken),
+        information=plan.information,
+        health=measurement.health,
+        delivered={arm: share for arm, share in reached.items() if arm != measurement.design.control},
+        margin=measurement.margin or (),
+        arm_cost=cost,
+        past_information=tuple(look.information for look in taken),
+        monitor=tuple(monitor_results(measurement.design, collected)),
+    )
