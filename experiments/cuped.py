@@ -32,17 +32,14 @@ class Adjustment:
 def adjustment(arms: Mapping[str, Moments], *, column: str, covariate: str) -> Adjustment | None:
     """The adjustment of one column by one pre-period column; None where the covariate does not vary.
 
-    Theta is the pooled within-arm slope: the treatment's effect on y cannot leak into it, and control's adjusted mean
-    is the same in every comparison. Source: Deng, Xu, Kohavi and Walker 2013, eq. 4 (vector cuped_mean).
+    Theta is the slope over all arms together, one for all of them, so that control's adjusted mean is the same in
+    every comparison. Source: Deng, Xu, Kohavi and Walker 2013, eq. 4 (vector cuped_mean).
     """
     total = _sum(moments.select((column, covariate)) for moments in arms.values())
-    if total is None or total.n == 0:
+    if total is None or total.n < 2 or total.var(covariate) <= 0.0:
         return None
-    cross = sum(moments.select((column, covariate)).central[0][1] for moments in arms.values())
-    spread = sum(moments.select((covariate,)).central[0][0] for moments in arms.values())
-    if spread <= 0.0:
-        return None
-    return Adjustment(column, covariate, cross / spread, total.mean(covariate))
+    theta = total.cov(column, covariate) / total.var(covariate)
+    return Adjustment(column, covariate, theta, total.mean(covariate))
 
 
 def _sum(parts: Iterable[Moments]) -> Moments | None:

@@ -56,8 +56,8 @@ class Design:
 
     `weights`: arms in file order, control last. `planned_n`: planned size of the smallest arm. `horizon_days`: the
     outcome window from assignment. `lateness_days`: how much longer to wait for late facts. `covariates`: metric ->
-    pre-period column used for CUPED. `treatment`: a hash of what the arms
-    do and to whom, so that another treatment is another experiment. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted).
+    pre-period column used for CUPED. `treatment`: a hash of what the arms do and to whom, so that another treatment is
+    another experiment. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted).
     """
 
     experiment_id: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from experiments.means import Sample
+
 
 class Mean(NamedTuple):
     """A mean (or share, or ratio) and the variance of that mean."""
@@ -60,3 +62,9 @@ def fieller_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
     inner = arm.variance * (1.0 - blur) + ratio**2 * control.variance
     half = critical / control.value * math.sqrt(max(0.0, inner))
     return Lift(ratio - 1.0, (ratio - half) / (1.0 - blur) - 1.0, (ratio + half) / (1.0 - blur) - 1.0)
+
+
+def log_df(arm: Sample, control: Sample) -> float:
+    """Welch's degrees of freedom of log(arm) - log(control), for a t quantile in `log_lift` (vector ratio_delta)."""
+    parts = (arm.mean_variance / arm.mean**2, control.mean_variance / control.mean**2)
+    return sum(parts) ** 2 / (parts[0] ** 2 / (arm.n - 1) + parts[1] ** 2 / (control.n - 1))
