@@ -30,11 +30,13 @@ class Feature:
 
 _PURCHASES: Final = (
     Feature(
-        "recency_days", "number", "days", "Days since the last purchase; missing before the first one.", ("orders",)
+        "recency_days",
+        "number",
+        "days",
+        "Whole days since the last purchase; missing before the first one.",
+        ("orders",),
     ),
-    Feature(
-        "orders", "number", "purchases", "Purchases ever; refunded and cancelled orders are not purchases.", ("orders",)
-    ),
+    Feature("orders", "number", "purchases", "Purchases ever; refunded and cancelled orders are none.", ("orders",)),
     Feature("orders_365d", "number", "purchases", "Purchases in the last 365 days.", ("orders",)),
     Feature("spend", "number", "money", "Amount of all orders ever, less refunds.", ("orders",)),
     Feature("spend_365d", "number", "money", "Amount of the orders of the last 365 days, less refunds.", ("orders",)),
@@ -45,7 +47,7 @@ _PURCHASES: Final = (
         "tenure_days",
         "number",
         "days",
-        "Days since the customer was created or first bought, whichever came first.",
+        "Whole days since the customer was created or first bought, whichever came first.",
         ("customers", "orders"),
     ),
     Feature(
@@ -77,8 +79,8 @@ _PURCHASES: Final = (
         "value_tier",
         "text",
         "tier",
-        "gold: top 20 % of 365-day spend and two purchases in it; silver: two purchases in 180 days and 365-day spend "
-        "above the median; member: everybody else.",
+        "Among those who bought in the last 365 days: gold is the top 20 % by spend with two purchases; silver the "
+        "upper half with two purchases in 180 days; member everybody else. Thresholds in retain.toml.",
         ("orders",),
         ("gold", "silver", "member"),
     ),
@@ -124,7 +126,7 @@ _MODELLED: Final = (
         "churn_risk",
         "text",
         "level",
-        "high, medium or low, from p_alive and overdue_ratio.",
+        "high, medium or low, from p_alive and overdue_ratio; missing below two days with purchases.",
         ("orders", "model"),
         ("low", "medium", "high"),
     ),
@@ -135,14 +137,14 @@ _EVENTS: Final = (
         "open_complaint",
         "boolean",
         "",
-        "The last complaint event is complaint_opened, not complaint_resolved; false without complaints.",
+        "The last complaint_opened is not followed by a complaint_resolved; false without complaints.",
         ("events",),
     ),
     Feature(
         "days_since_complaint",
         "number",
         "days",
-        "Days since the last complaint_opened; missing without complaints.",
+        "Whole days since the last complaint_opened; missing without complaints.",
         ("events",),
     ),
     Feature("last_nps", "number", "score", "Value of the last nps event; missing without one.", ("events",)),

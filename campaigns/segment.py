@@ -13,7 +13,6 @@ for a missing value.
 from __future__ import annotations
 
 import ast
-import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -102,7 +101,7 @@ def parse_segment(
     check_characters(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore")  # Python's advice on style; our own errors say more
             tree = ast.parse(source[start:], mode="eval")
     except SyntaxError as error:
         column = min(start + error.offset, len(source) + 1) if error.offset else len(source) + 1
@@ -186,7 +185,7 @@ class _Parser:
             case bool(value):
                 return Literal(value, "boolean")
             case int(value) | float(value):
-                if not math.isfinite(value) or abs(value) > 1e15:
+                if not abs(value) <= 1e15:  # also refuses what is not a number at all
                     raise self._error(node, "this number is too big; at most 1e15 is read")
                 return Literal(value, "number")
             case str(value):
@@ -220,10 +219,9 @@ class _Parser:
                     return self._missing(operands[0], operands[1], isinstance(op, ast.IsNot), depth)
                 case ast.In() | ast.NotIn() as op:
                     return self._membership(operands[0], operands[1], isinstance(op, ast.NotIn), depth)
-        if bad := next((i for i, op in enumerate(node.ops) if type(op) not in _COMPARE), None):
-            raise self._error(operands[bad], "in and is cannot be chained; join two conditions with and")
-        if type(node.ops[0]) not in _COMPARE:
-            raise self._error(operands[0], "in and is cannot be chained; join two conditions with and")
+        for operand, sign in zip(operands, node.ops, strict=False):
+            if type(sign) not in _COMPARE:
+                raise self._error(operand, "in and is cannot be chained; join two conditions with and")
         values = [self.value(operand, depth + 1) for operand in operands]
         pairs = [
             self._pair(_COMPARE[type(op)], values[i], values[i + 1], operands[i + 1]) for i, op in enumerate(node.ops)

@@ -65,22 +65,31 @@ def check_characters(source: str) -> None:
 
 
 def without_texts(source: str) -> str:
-    """The source with every quoted text blanked out, character for character. Raises SegmentError on an open quote."""
-    quote, bare = "", []
+    """The source with every quoted text blanked out, character for character.
+
+    Raises SegmentError on a text that is not closed, has a backslash or a letter before it, or follows another text:
+    Python would read ('GB' 'IE') as one text.
+    """
+    quote, bare, before = "", "", ""
     for column, character in enumerate(source, start=1):
         if quote:
             if character == "\\":
                 raise SegmentError("a backslash in a text is not part of the segment language", column)
-            quote = "" if character == quote else quote
-            bare.append(" ")
+            quote, before = ("", "text") if character == quote else (quote, "")
+            bare += " "
         elif character in "'\"":
+            if before == "text":
+                raise SegmentError("two texts stand side by side; put a comma or an operator between them", column)
+            if bare[-1:].isalnum():
+                raise SegmentError("a letter stands before the quote; put a space or an operator between them", column)
             quote = character
-            bare.append(" ")
+            bare += " "
         else:
-            bare.append(character)
+            before = before if character.isspace() else ""
+            bare += character
     if quote:
         raise SegmentError(f"a text that begins with {quote} is not closed", source.rindex(quote) + 1)
-    return "".join(bare)
+    return bare
 
 
 def _too_deep(bare: str) -> int:
