@@ -23,8 +23,8 @@ def infer_kinds(
 ) -> dict[str, AttributeKind]:
     """The kind of each column (ours -> theirs) over all files; columns without any value are left out.
 
-    Numbers are written plainly: no leading zeros (a postcode is a text), at most 15 digits. 0 and 1 are numbers; yes, no, true, false, y
-    and n are booleans. Dates and instants begin with a year of four digits.
+    Numbers are written plainly: no leading zeros (a postcode is a text), at most 15 digits. 0 and 1 are numbers; yes,
+    no, true, false, y and n are booleans. Dates and instants begin with a year of four digits.
     """
     kinds: dict[str, AttributeKind] = {}
     texts = {}

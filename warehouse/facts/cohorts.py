@@ -1,4 +1,4 @@
-"""A set of customers given by the caller, joined to the facts: registered where the engine can, else in bounded lists."""
+"""Customers given by the caller, joined to the facts: registered where the engine can, else in bounded lists."""
 
 from __future__ import annotations
 
@@ -31,15 +31,13 @@ def joined_rows(
 ) -> Iterator[pd.DataFrame]:
     """Rows of a table that belong to the customers, with `unit`, the customer's place in the sequence.
 
-    With `grouped` the columns are aggregates, one row a customer. Customers without a row are left out; the order is that of the
-    engine. At most LISTED customers come at a time from engines that cannot take the whole cohort.
+    With `grouped` the columns are aggregates, one row a customer. Customers without a row are left out; the order is
+    that of the engine. At most LISTED customers come at a time from engines that cannot take the whole cohort.
     """
-    import pandas as pd
-
     if facts.engine.dialect.name == "duckdb":
         yield _registered(facts, customer_ids, table, columns, condition, grouped=grouped)
         return
-    places = pd.Series(np.arange(len(customer_ids), dtype=np.int64), index=pd.Index(customer_ids, dtype="str"))
+    places = {customer_id: place for place, customer_id in enumerate(customer_ids)}
     with facts.connection() as connection:
         for start in range(0, len(customer_ids), LISTED):
             ids = list(customer_ids[start : start + LISTED])
@@ -47,7 +45,7 @@ def joined_rows(
             if grouped:
                 statement = statement.group_by(table.c.customer_id)
             frame = fetch_frame(connection, statement)
-            frame.insert(0, "unit", places.loc[frame["customer_id"]].to_numpy())
+            frame.insert(0, "unit", frame["customer_id"].map(places))
             yield frame.drop(columns="customer_id")
 
 

@@ -1,4 +1,4 @@
-"""How to reach customers: addresses, consents and what templates may say of them, looked up at dispatch and then forgotten."""
+"""How to reach customers: addresses, consents and template fields, looked up at dispatch and then forgotten."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from warehouse.facts.cohorts import joined_rows
-from warehouse.facts.schema import ADDRESS_COLUMNS, SCHEMAS
+from warehouse.facts.schema import ADDRESS_COLUMNS
 
 if TYPE_CHECKING:
     from warehouse.facts.store import Facts
 
 _ADDRESS_OF: Final[Mapping[str, str]] = {"sms": "phone", "email": "email", "push": "push_token"}
-CONTACT_COLUMNS: Final = tuple(
-    name for name in SCHEMAS["customers"].names if name not in ("email", "phone", "push_token")
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """One customer at dispatch. The addresses never show in its repr; `attributes` hold every other column of the customer."""
+    """One customer at dispatch; addresses never show in its repr, `attributes` hold every other column of customers."""
 
     customer_id: str
     email: str | None = field(default=None, repr=False)

@@ -1,7 +1,7 @@
 """What must differ between SQL engines: money totals, epochs, whole division, byte order of texts and UTC instants.
 
-Everything else the room sends to an engine is the portable subset. Each construct has one rule per engine that the conformance suite
-runs; any other engine is refused when a statement is compiled, rather than trusted to mean the same.
+Everything else the room sends to an engine is the portable subset. Each construct has one rule per engine that the
+conformance suite runs; any other engine is refused when a statement is compiled, rather than trusted to mean the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from warehouse.facts.errors import FactsError
 
 MONEY_SCALE: Final = 10_000
-"""Money is summed in ten-thousandths of the currency's major unit: whole numbers, so that every engine gives the same total."""
+"""Money is summed in ten-thousandths of the major unit: whole numbers, so that every engine gives the same total."""
 MICROSECONDS: Final = 1_000_000
 DAY_US: Final = 86_400 * MICROSECONDS
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,7 +57,7 @@ def to_us(at: datetime) -> int:
 
 
 class money_total(FunctionElement[int]):  # noqa: N801 - SQL functions are spelled in lower case
-    """Sum of a money expression in ten-thousandths, each row rounded half away from zero to four decimals; NULL over nothing."""
+    """Sum of a money expression in ten-thousandths, each row rounded half away from zero; NULL over no value."""
 
     type = sa.BigInteger()
     inherit_cache = True

@@ -19,7 +19,7 @@ def fetch_frame(connection: sa.Connection, statement: sa.Select[Any]) -> pd.Data
     result = connection.execute(statement)
     types = {str(column.key): column.type for column in statement.selected_columns}
     if connection.dialect.name == "duckdb":
-        raw = result.cursor.fetch_arrow_table().to_pandas(timestamp_as_object=False)  # type: ignore[union-attr] # DuckDB's cursor has it
+        raw = result.cursor.to_arrow_table().to_pandas(timestamp_as_object=False)
     else:
         raw = pd.DataFrame(_columns([tuple(row) for row in result], list(types)), columns=list(types))
     return pd.DataFrame({name: _typed(raw[name], kind) for name, kind in types.items()})
@@ -58,4 +58,4 @@ def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
 def _booleans(values: pd.Series[Any]) -> pd.Series[Any]:
     if not values.isna().any():
         return values.astype("bool")
-    return values.astype("object").map({True: True, False: False, 1: True, 0: False}).astype("boolean")
+    return values.astype("object").map({True: True, False: False}).astype("boolean")

@@ -1,8 +1,9 @@
 """Numbered manifests: which Parquet files make up the facts at one moment, and how a load appears all at once.
 
-A manifest names every file of the three tables. It is written aside, flushed to disk and then linked to its number, which fails when
-that number exists: of two concurrent loads one wins and the other starts over from the new state. Nothing is ever overwritten, so
-a reader needs no lock: the files of the manifest it opened stay as they are.
+A manifest names every file of the three tables. It is written aside, flushed to disk and then linked to its number,
+which fails when that number exists: of two concurrent loads one wins and the other starts over from the new state.
+Nothing is ever overwritten, so a reader needs no lock: the files of the manifest it opened stay as they are (until
+KEPT newer loads have followed).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from warehouse.facts.schema import TABLES, AttributeKind, TableName
 
 FOLDER: Final = "manifests"
 FORMAT: Final = 1
+KEPT: Final = 20
+"""Manifests that stay, with their files, after newer ones: a reader may go on with one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +97,40 @@ def publish(data_dir: Path, manifest: Manifest) -> None:
         _write_durably(aside, _to_json(manifest))
         os.link(aside, manifest_path(data_dir, manifest.version))
         flush_to_disk(folder)
+        _drop_old(data_dir, manifest)
     except FileExistsError as error:
         raise VersionTaken(str(manifest.version)) from error
     except OSError as error:
         raise FactsError(
-            f"{folder}: the load cannot be published ({error.strerror}); expected a writable local folder whose file system "
-            "has hard links. Nothing was changed"
+            f"{folder}: the load cannot be published ({error.strerror}); expected a writable local folder whose file "
+            "system has hard links. Nothing was changed"
         ) from error
     finally:
         with contextlib.suppress(OSError):
             aside.unlink()
+
+
+def is_published(data_dir: Path, token: str) -> bool:
+    """Whether some manifest names a file with that token in its name."""
+    return any(token in path.read_text(encoding="utf-8") for path in (data_dir / FOLDER).glob("*.json"))
+
+
+def _drop_old(data_dir: Path, newest: Manifest) -> None:
+    """Remove manifests that KEPT newer ones follow, and the files that only those name."""
+    paths = sorted((data_dir / FOLDER).glob("*.json"))
+    dropped = [path for path in paths if int(path.stem) <= newest.version - KEPT]
+    if not dropped:
+        return
+    named = {file for path in paths if path not in dropped for file in _paths(path)}
+    for path in dropped:
+        for file in _paths(path) - named:
+            (data_dir / file).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def _paths(path: Path) -> set[str]:
+    manifest = _from_json(json.loads(path.read_text(encoding="utf-8")))
+    return {file.path for table in TABLES for file in manifest.of(table)}
 
 
 def manifest_path(data_dir: Path, version: int) -> Path:

@@ -13,18 +13,25 @@ import sqlalchemy as sa
 
 from warehouse.facts.dialects import UtcInstant
 from warehouse.facts.errors import FactsError
-from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, Column, TableName, TableSchema
+from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, Column, TableName, TableSchema, table_schema
 
 YES_TEXTS: Final = ("yes", "y", "true", "t", "1")
 NO_TEXTS: Final = ("no", "n", "false", "f", "0")
 
 
 @dataclass(frozen=True, slots=True)
-class FactsMapping:
-    """Names in the company's database: `tables` ours -> theirs ("shop.clients"), `columns` table -> ours -> theirs."""
+class TableMapping:
+    """One of our tables in the company's database: its name there (None: ours), columns ours -> theirs."""
 
-    tables: Mapping[str, str] = field(default_factory=dict)
-    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    table: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FactsMapping:
+    """Names in the company's database, by our table names; a table that is not named here bears our names."""
+
+    tables: Mapping[str, TableMapping] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,8 @@ def mapped_tables(engine: sa.Engine, mapping: FactsMapping) -> MappedTables:
     tables: dict[TableName, sa.FromClause] = {}
     attributes: dict[str, AttributeKind] = {}
     for name in TABLES:
-        theirs = mapping.tables.get(name, name)
+        named = mapping.tables.get(name, TableMapping())
+        theirs = named.table or name
         schema, _, table = theirs.rpartition(".")
         try:
             found = {c["name"]: c["type"] for c in inspector.get_columns(table, schema=schema or None)}
@@ -55,9 +63,9 @@ def mapped_tables(engine: sa.Engine, mapping: FactsMapping) -> MappedTables:
         if not found:
             raise FactsError(
                 f"table {theirs}: not found in the facts database; expected a table of {name}. "
-                f"Name the right one under [facts.tables] in retain.toml"
+                f"Name the right one under [facts.{name}] in retain.toml"
             )
-        source = _Source(SCHEMAS[name], theirs, found, dict(mapping.columns.get(name, {})))
+        source = _Source(SCHEMAS[name], theirs, found, dict(named.columns))
         tables[name] = source.selectable(engine.dialect.name)
         if name == "customers":
             attributes = source.attributes()
@@ -65,12 +73,12 @@ def mapped_tables(engine: sa.Engine, mapping: FactsMapping) -> MappedTables:
 
 
 def _check_names(mapping: FactsMapping) -> None:
-    for table in (*mapping.tables, *mapping.columns):
-        if table not in TABLES:
+    for table, named in mapping.tables.items():
+        schema = table_schema(table)
+        if schema is None:
             raise FactsError(f"mapping of facts: {table} is not a table of the facts; expected {', '.join(TABLES)}")
-    for table in TABLES:
-        for ours in mapping.columns.get(table, {}):
-            names = SCHEMAS[table].names
+        for ours in named.columns:
+            names = schema.names
             if table != "customers" and ours not in names:
                 near = difflib.get_close_matches(ours, names, 1)
                 hint = f" (did you mean {near[0]}?)" if near else ""
@@ -112,7 +120,7 @@ class _Source:
         if column.required or column.name in self.renames:
             raise FactsError(
                 f"table {self.table}: has no column {theirs}, expected as {self.schema.name}.{column.name}; it has "
-                f"{', '.join(self.found)}. Name the right one under [facts.columns.{self.schema.name}] in retain.toml"
+                f"{', '.join(self.found)}. Name the right one under [facts.{self.schema.name}.columns] in retain.toml"
             )
         return sa.cast(sa.null(), _sql_type(column.kind)).label(column.name)
 

@@ -17,6 +17,8 @@ from warehouse.facts.staging import FILE, LOST, REASON
 if TYPE_CHECKING:
     import duckdb
 
+    from warehouse.facts.load_request import Workshop
+
 STATUS: Final = "retain_status"
 _SMALL_BYTES: Final = 32 << 20
 _MANY_SMALL: Final = 32
@@ -47,71 +49,67 @@ class Merged:
     unchanged: int
     files: tuple[DataFile, ...]
 
+    @property
+    def has_changes(self) -> bool:
+        """Whether the table differs from before."""
+        return bool(self.added or self.updated)
+
 
 def find_refused(cursor: duckdb.DuckDBPyConnection, staged: Staged, data_dir: Path, base: Manifest) -> None:
-    """Fill the temporary tables `refused` (file, row, reason) and `repeated` (rows whose key repeats, with their turn)."""
+    """Fill the temporary tables `refused` (file, row, reason) and `repeated` (rows whose key repeats, with content)."""
     key = quoted(SCHEMAS[staged.table].key)
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE refused AS SELECT {FILE}, {ROW}, {REASON} FROM {staged.scan} WHERE {REASON} IS NOT NULL"
-    )
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE keys AS SELECT {key} FROM {staged.scan} WHERE {REASON} IS NULL GROUP BY 1 HAVING count(*) > 1"
-    )
+    good = f"FROM {staged.scan} WHERE {REASON} IS NULL"
     content = ", ".join(f"{quoted(name)} := {quoted(name)}" for name in staged.present)
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE repeated AS SELECT {key}, {FILE}, {ROW}, struct_pack({content}) AS content "
-        f"FROM {staged.scan} SEMI JOIN keys USING ({key}) WHERE {REASON} IS NULL"
-    )
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE torn AS SELECT {FILE}, {key} FROM repeated "
-        f"GROUP BY ALL HAVING count(DISTINCT content) > 1"
-    )
-    cursor.execute(
-        f"INSERT INTO refused SELECT {FILE}, {ROW}, 'duplicate_key' FROM repeated SEMI JOIN torn USING ({FILE}, {key})"
-    )
+    for table, rows in {
+        "refused": f"SELECT {FILE}, {ROW}, {REASON} FROM {staged.scan} WHERE {REASON} IS NOT NULL",
+        "keys": f"SELECT {key} {good} GROUP BY 1 HAVING count(*) > 1",
+        "repeated": f"SELECT {key}, {FILE}, {ROW}, struct_pack({content}) AS content {good} AND {key} IN (FROM keys)",
+        "torn": f"SELECT {FILE}, {key} FROM repeated GROUP BY ALL HAVING count(DISTINCT content) > 1",
+    }.items():
+        cursor.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {rows}")
+    torn = f"FROM repeated SEMI JOIN torn USING ({FILE}, {key})"
+    cursor.execute(f"INSERT INTO refused SELECT {FILE}, {ROW}, 'duplicate_key' {torn}")
     if staged.table != "customers" and base.rows("customers"):
         known = f"SELECT customer_id FROM ({scan_sql('customers', data_dir, base)})"
+        strangers = f"FROM {staged.scan} AS s ANTI JOIN ({known}) AS k USING (customer_id) WHERE {REASON} IS NULL"
         cursor.execute(
-            f"INSERT INTO refused SELECT {FILE}, {ROW}, 'unknown_customer' FROM {staged.scan} "
-            f"ANTI JOIN ({known}) AS known USING (customer_id) "
-            f"WHERE {REASON} IS NULL AND ({FILE}, {ROW}) NOT IN (SELECT ({FILE}, {ROW}) FROM refused)"
+            f"INSERT INTO refused SELECT {FILE}, {ROW}, 'unknown_customer' FROM (SELECT {FILE}, {ROW} {strangers}) "
+            f"ANTI JOIN refused USING ({FILE}, {ROW})"
         )
 
 
-def merge(cursor: duckdb.DuckDBPyConnection, staged: Staged, data_dir: Path, base: Manifest, token: str) -> Merged:
+def merge(workshop: Workshop, staged: Staged, data_dir: Path, base: Manifest) -> Merged:
     """Write the files the table has after this load and count what happened to the rows; nothing is published yet.
 
-    `base` is the state to build on, with the attributes this load brings; new files bear `token`.
+    `base` is the state to build on, with the attributes this load brings. `find_refused` comes first.
     """
-    superseded_updated, superseded_same = _supersede(cursor, staged)
-    merged = staged.path.with_name("merged.parquet")
+    cursor = workshop.cursor
+    repeated_updated, repeated_same = _supersede(cursor, staged)
+    merged = workshop.folder / "merged.parquet"
     cursor.execute(f"COPY ({_merged_sql(staged, data_dir, base)}) TO {literal(str(merged))} (FORMAT parquet)")
-    counted = dict(
-        cursor.execute(f"SELECT {STATUS}, count(*) FROM read_parquet({literal(str(merged))}) GROUP BY 1").fetchall()
-    )
-    added, updated, same = (int(counted.get(status, 0)) for status in ("added", "updated", "unchanged"))
+    rows = f"read_parquet({literal(str(merged))})"
+    counts = dict(cursor.execute(f"SELECT {STATUS}, count(*) FROM {rows} GROUP BY 1").fetchall())
+    added, updated, same = (int(counts.get(status, 0)) for status in ("added", "updated", "unchanged"))
     files = base.of(staged.table)
     if added or updated:
-        files = _write(cursor, staged, merged, data_dir, base, token, rewritten=bool(updated))
-    return Merged(added, updated + superseded_updated, same + superseded_same, files)
+        replaced = _replaced_files(cursor, staged.table, rows, data_dir, base) if updated else set()
+        files = _write(workshop, staged.table, rows, data_dir, base, replaced | _many_small(files))
+    return Merged(added, updated + repeated_updated, same + repeated_same, files)
 
 
 def _supersede(cursor: duckdb.DuckDBPyConnection, staged: Staged) -> tuple[int, int]:
-    """Of rows with one key keep the newest: fill `superseded`, and count the others that had changed and that had not."""
+    """Of rows with one key keep the newest, the others are `superseded`: how many of them were changed and not."""
     key = quoted(SCHEMAS[staged.table].key)
-    cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE turns AS SELECT {FILE}, {ROW}, content, "
-        f"lead(content) OVER turn AS next_content, row_number() OVER (turn) AS turn_number, "
-        f"count(*) OVER (PARTITION BY {key}) AS n_turns "
-        f"FROM repeated ANTI JOIN refused USING ({FILE}, {ROW}) WINDOW turn AS (PARTITION BY {key} ORDER BY {FILE}, {ROW})"
+    turns = (
+        f"SELECT {FILE}, {ROW}, content IS DISTINCT FROM lead(content) OVER turns AS changed, "
+        f"row_number() OVER turns < count(*) OVER (PARTITION BY {key}) AS is_old "
+        f"FROM repeated ANTI JOIN refused USING ({FILE}, {ROW}) "
+        f"WINDOW turns AS (PARTITION BY {key} ORDER BY {FILE}, {ROW})"
     )
     cursor.execute(
-        f"CREATE OR REPLACE TEMP TABLE superseded AS SELECT {FILE}, {ROW} FROM turns WHERE turn_number < n_turns"
+        f"CREATE OR REPLACE TEMP TABLE superseded AS SELECT {FILE}, {ROW}, changed FROM ({turns}) WHERE is_old"
     )
-    row = cursor.execute(
-        "SELECT count(*) FILTER (content IS DISTINCT FROM next_content), count(*) FILTER (content IS NOT DISTINCT FROM next_content) "
-        "FROM turns WHERE turn_number < n_turns"
-    ).fetchone()
+    row = cursor.execute("SELECT count(*) FILTER (changed), count(*) FILTER (NOT changed) FROM superseded").fetchone()
     assert row is not None  # an aggregate always has one row
     return int(row[0]), int(row[1])
 
@@ -121,9 +119,10 @@ def _merged_sql(staged: Staged, data_dir: Path, base: Manifest) -> str:
     schema = SCHEMAS[staged.table]
     types = column_types(staged.table, base)
     present = set(staged.present)
+    gone = f"SELECT {FILE}, {ROW} FROM refused UNION ALL SELECT {FILE}, {ROW} FROM superseded"
     fresh = (
         f"SELECT * EXCLUDE ({FILE}, {ROW}, {REASON}, {LOST}) FROM {staged.scan} "
-        f"ANTI JOIN (SELECT {FILE}, {ROW} FROM refused UNION ALL SELECT {FILE}, {ROW} FROM superseded) AS gone USING ({FILE}, {ROW})"
+        f"ANTI JOIN ({gone}) AS gone USING ({FILE}, {ROW})"
     )
     if not base.of(staged.table):
         columns = [f"n.{quoted(c)}" if c in present else f"CAST(NULL AS {t}) AS {quoted(c)}" for c, t in types.items()]
@@ -139,46 +138,42 @@ def _merged_sql(staged: Staged, data_dir: Path, base: Manifest) -> str:
     return f"SELECT {status} AS {STATUS}, {', '.join(columns)} FROM ({fresh}) AS n LEFT JOIN ({old}) AS o USING ({key})"
 
 
+def _many_small(files: Sequence[DataFile]) -> set[str]:
+    """The small files, where there are so many that every query pays for opening them."""
+    small = {file.path for file in files if file.size_bytes < _SMALL_BYTES}
+    return small if len(small) >= _MANY_SMALL else set()
+
+
 def _write(
-    cursor: duckdb.DuckDBPyConnection,
-    staged: Staged,
-    merged: Path,
-    data_dir: Path,
-    base: Manifest,
-    token: str,
-    *,
-    rewritten: bool,
+    workshop: Workshop, table: TableName, merged: str, data_dir: Path, base: Manifest, replaced: set[str]
 ) -> tuple[DataFile, ...]:
-    key = quoted(SCHEMAS[staged.table].key)
-    changed = f"read_parquet({literal(str(merged))})"
-    replaced = _touched_files(cursor, staged.table, changed, data_dir, base) if rewritten else set()
-    small = {file.path for file in base.of(staged.table) if file.size_bytes < _SMALL_BYTES}
-    if len(small) >= _MANY_SMALL:
-        replaced |= small
-    rows = f"SELECT * EXCLUDE ({STATUS}) FROM {changed} WHERE {STATUS} <> 'unchanged'"
-    if replaced:
-        old = scan_sql(staged.table, data_dir, base, sorted(replaced))
-        updated = f"SELECT {key} FROM {changed} WHERE {STATUS} = 'updated'"
-        rows = f"SELECT * FROM ({old}) ANTI JOIN ({updated}) AS u USING ({key}) UNION ALL BY NAME {rows}"
-    path = f"{staged.table}/{base.version + 1:08d}-{token}.parquet"
-    kept = [file for file in base.of(staged.table) if file.path not in replaced]
-    return (*kept, write_file(cursor, staged.table, rows, data_dir, path, base))
-
-
-def _touched_files(
-    cursor: duckdb.DuckDBPyConnection, table: TableName, changed: str, data_dir: Path, base: Manifest
-) -> set[str]:
+    """One new file with the new rows and those of the replaced files that stay; the other files remain."""
     key = quoted(SCHEMAS[table].key)
-    listed = ", ".join(literal(str(data_dir / file.path)) for file in base.of(table))
+    rows = f"SELECT * EXCLUDE ({STATUS}) FROM {merged} WHERE {STATUS} <> 'unchanged'"
+    if replaced:
+        old = scan_sql(table, data_dir, base, sorted(replaced))
+        updated = f"SELECT {key} FROM {merged} WHERE {STATUS} = 'updated'"
+        rows = f"SELECT * FROM ({old}) ANTI JOIN ({updated}) AS u USING ({key}) UNION ALL BY NAME {rows}"
+    path = f"{table}/{base.version + 1:08d}-{workshop.token}.parquet"
+    kept = [file for file in base.of(table) if file.path not in replaced]
+    return (*kept, _write_file(workshop.cursor, table, rows, data_dir, path, base))
+
+
+def _replaced_files(
+    cursor: duckdb.DuckDBPyConnection, table: TableName, merged: str, data_dir: Path, base: Manifest
+) -> set[str]:
+    """The files that hold rows which this load updates."""
+    key = quoted(SCHEMAS[table].key)
+    names = {str(data_dir / file.path): file.path for file in base.of(table)}
+    listed = ", ".join(map(literal, names))
     rows = cursor.execute(
         f"SELECT DISTINCT filename FROM read_parquet([{listed}], union_by_name=true, filename=true) "
-        f"SEMI JOIN (SELECT {key} FROM {changed} WHERE {STATUS} = 'updated') AS u USING ({key})"
+        f"SEMI JOIN (SELECT {key} FROM {merged} WHERE {STATUS} = 'updated') AS u USING ({key})"
     ).fetchall()
-    names = {str(data_dir / file.path): file.path for file in base.of(table)}
     return {names[name] for (name,) in rows}
 
 
-def write_file(
+def _write_file(
     cursor: duckdb.DuckDBPyConnection, table: TableName, rows: str, data_dir: Path, path: str, base: Manifest
 ) -> DataFile:
     """Write the rows of a SELECT as a new Parquet file of a table, flushed to disk, and describe it."""
@@ -189,9 +184,8 @@ def write_file(
     cursor.execute(f"COPY ({rows}{order}) TO {literal(str(target))} (FORMAT parquet, COMPRESSION zstd)")
     flush_to_disk(target)
     flush_to_disk(target.parent)
-    counted = cursor.execute(
-        f"SELECT count(*), coalesce(sum(CAST({_row_hash(table, base)} AS HUGEINT)), 0) FROM read_parquet({literal(str(target))})"
-    ).fetchone()
+    digest = f"coalesce(sum(CAST({_row_hash(table, base)} AS HUGEINT)), 0)"
+    counted = cursor.execute(f"SELECT count(*), {digest} FROM read_parquet({literal(str(target))})").fetchone()
     assert counted is not None  # an aggregate always has one row
     return DataFile(path, int(counted[0]), target.stat().st_size, int(counted[1]))
 
@@ -206,11 +200,3 @@ def _row_hash(table: TableName, base: Manifest) -> str:
             own = f"CAST(hash({key}, {literal(name)}, {quoted(name)}) AS HUGEINT)"
             parts.append(f"CASE WHEN {quoted(name)} IS NULL THEN 0 ELSE {own} END")
     return " + ".join(parts)
-
-
-def refused_counts(cursor: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    """How many rows were refused, by reason."""
-    rows: Sequence[tuple[str, int]] = cursor.execute(
-        f"SELECT {REASON}, count(*) FROM refused GROUP BY 1 ORDER BY 1"
-    ).fetchall()
-    return {reason: int(n) for reason, n in rows}

@@ -36,9 +36,10 @@ def wave_moments(
 ) -> dict[str, Moments]:
     """Moments per arm over everybody of a cohort, customers without orders counting as zeros.
 
-    `cohort` has the columns customer_id and arm, one row a customer. Columns of the moments: repurchase (any purchase in [start, start +
-    horizon)), retained (any in its second half), revenue, orders, margin; with `pre_period` also pre_revenue and pre_orders of
-    [start - pre_period, start). Money is in major units. The numbers do not depend on the engine.
+    `cohort` has the columns customer_id and arm, one row a customer. Columns of the moments: repurchase (any purchase
+    in [start, start + horizon)), retained (any in its second half), revenue, orders, margin; with `pre_period` also
+    pre_revenue and pre_orders of [start - pre_period, start). Money is in major units. The numbers do not depend on
+    the engine.
 
     Raises:
         FactsError: a customer stands in the cohort twice.
@@ -138,8 +139,9 @@ def _pairs(frames: Iterator[pd.DataFrame]) -> Iterator[tuple[int, int]]:
 def first_purchase_days(
     facts: Facts, cohort: pd.DataFrame, *, start: datetime, until: datetime, horizon: timedelta
 ) -> dict[str, SurvivalCounts]:
-    """Per arm, the day of each customer's first purchase in [start, start + horizon), counted from 0; the others are censored at the
-    end of what was observed (the earlier of `until` and the horizon).
+    """Per arm, the day (from 0) of each customer's first purchase in [start, start + horizon).
+
+    The others are censored at the end of what was observed: the earlier of `until` and the horizon.
 
     Raises:
         FactsError: a customer stands in the cohort twice.

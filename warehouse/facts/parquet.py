@@ -35,7 +35,7 @@ def column_types(table: TableName, manifest: Manifest) -> dict[str, str]:
 
 
 def open_memory(spill_dir: Path, memory_limit: str | None) -> duckdb.DuckDBPyConnection:
-    """An empty database in memory that spills to `spill_dir` above the limit (default: DuckDB's own, 80 % of the machine).
+    """An empty database in memory that spills to `spill_dir` above the limit (default: 80 % of the machine's memory).
 
     Raises:
         duckdb.Error: the limit is not a size such as "4GB".
@@ -71,7 +71,7 @@ def define_views(root: duckdb.DuckDBPyConnection, data_dir: Path, manifest: Mani
 
 
 def scan_sql(table: TableName, data_dir: Path, manifest: Manifest, paths: list[str] | None = None) -> str:
-    """A SELECT of all columns of a table over its files (or those given); columns that a file lacks are missing there."""
+    """A SELECT of all columns of a table over its files (or those given); where a file lacks a column it is NULL."""
     types = column_types(table, manifest)
     files = [file.path for file in manifest.of(table)] if paths is None else paths
     if not files:

@@ -20,7 +20,7 @@ def is_purchase(orders: sa.FromClause) -> sa.ColumnElement[bool]:
 
 
 def counted_amount(orders: sa.FromClause, column: str = "amount") -> sa.ColumnElement[Any]:
-    """What a row adds to revenue (or margin): its value if it is a purchase or a negative row that was not cancelled, else nothing.
+    """What a row adds to revenue (or margin): the value of a purchase or of a negative row that was not cancelled.
 
     A negative row takes back an earlier order; a positive row with status refunded adds nothing.
     """

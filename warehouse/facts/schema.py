@@ -16,7 +16,7 @@ TABLES: Final[tuple[TableName, ...]] = get_args(TableName)
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One canonical column. Required ones must stand in every file and mapping; the others may be absent and are then missing."""
+    """One canonical column. Required ones must stand in every file and mapping; the others may be absent."""
 
     name: str
     kind: ColumnKind

@@ -26,8 +26,10 @@ from campaigns.segment_tree import (
     Value,
     names,
 )
+from warehouse.facts.cohorts import LISTED
 from warehouse.facts.dialects import byte_order
-from warehouse.facts.features import Column, DaysSince, FeatureColumns, FeatureOptions, feature_columns
+from warehouse.facts.feature_parts import Column
+from warehouse.facts.features import MODELLED, DaysSince, FeatureColumns, FeatureOptions, feature_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +57,8 @@ _FAR_DAYS: Final = 300_000
 def compile_segment(expression: Expression, features: FeatureColumns) -> sa.ColumnElement[bool]:
     """The expression as a WHERE condition over `features.source`.
 
-    Missing values: where a comparison is not negated SQL's unknown selects nobody, as false does; below a `not` every comparison is
-    made false first.
+    Missing values: where a comparison is not negated SQL's unknown selects nobody, as false does; below a `not` every
+    comparison is made false first.
     """
     return _Compiler(features).condition(expression, negated=False)
 
@@ -130,7 +132,8 @@ class _Compiler:
             case Literal(value):
                 return _bound(value)
             case Arithmetic(op, left, right):
-                a, b = (sa.cast(self._value(side), sa.Double()) for side in (left, right))
+                a: Column = sa.cast(self._value(left), sa.Double())
+                b: Column = sa.cast(self._value(right), sa.Double())
                 if op == "/":
                     return a / sa.func.nullif(b, sa.literal(0.0, sa.Double()))
                 found: Column = _ARITHMETIC[op](a, b)
@@ -173,24 +176,99 @@ def select_segment(
 ) -> pd.DataFrame:
     """The customers for whom the expression is true as of an instant, sorted by customer_id.
 
-    Columns: customer_id; has_sms, has_email, has_push (whether an address is there); consent_sms, consent_email, consent_push (missing
-    is False); time_zone, country, locale, open_complaint, household_id; then the features of `extra`.
+    Columns: customer_id; has_sms, has_email, has_push (whether an address is there); consent_sms, consent_email,
+    consent_push (missing is False); time_zone, country, locale, open_complaint, household_id; then the features of
+    `extra`. Features of the purchase model are computed for the customers whom the rest of the expression leaves.
+
+    Raises:
+        FactsError: a name is not known, the engine refuses, or the purchase model is needed and cannot be fitted.
     """
-    wanted = {*names(expression), *extra, *PLANNED}
-    features = feature_columns(facts, as_of, wanted, options)
+    shown = tuple(name for name in dict.fromkeys(extra) if name not in PLANNED)
+    if {*names(expression), *shown}.isdisjoint(MODELLED):
+        return facts.frame(_statement(facts, expression, shown, as_of, options))
+    return _select_with_model(facts, expression, shown, as_of, options or FeatureOptions())
+
+
+def _statement(
+    facts: Facts, condition: Expression, shown: Sequence[str], as_of: datetime, options: FeatureOptions | None
+) -> sa.Select[Any]:
+    features = feature_columns(facts, as_of, {*names(condition), *shown, *PLANNED}, options)
     customers = features.customers
     columns = [customers.c.customer_id]
     columns += [_is_filled(customers.c[address]).label(name) for name, address in _ADDRESSES.items()]
     columns += [sa.func.coalesce(customers.c[name], sa.false()).label(name) for name in _CONSENTS]
-    columns += [features.columns[name].label(name) for name in (*PLANNED, *(e for e in extra if e not in PLANNED))]
-    statement = (
+    columns += [features.columns[name].label(name) for name in (*PLANNED, *shown)]
+    return (
         sa.select(*columns)
         .select_from(features.source)
-        .where(features.created(), compile_segment(expression, features))
+        .where(features.existed(), compile_segment(condition, features))
         .order_by(byte_order(customers.c.customer_id))
     )
-    return facts.frame(statement)
 
 
 def _is_filled(column: Column) -> Column:
     return sa.case((sa.func.coalesce(column, "") != "", sa.true()), else_=sa.false())
+
+
+def _select_with_model(
+    facts: Facts, expression: Expression, shown: tuple[str, ...], as_of: datetime, options: FeatureOptions
+) -> pd.DataFrame:
+    from warehouse.facts.purchase_model import INPUTS, add_modelled, fit_purchase_model
+    from warehouse.facts.segment_rows import rows_of_segment
+
+    in_engine, in_python = _split(expression)
+    fetched = {*shown, *INPUTS, *names(in_python)} - {*MODELLED, *PLANNED}
+    frame = facts.frame(_statement(facts, in_engine, sorted(fetched), as_of, options))
+    model = options.model or fit_purchase_model(facts, as_of=as_of)
+    frame = add_modelled(frame, model, options)
+    frame = frame[rows_of_segment(in_python, frame)].reset_index(drop=True)
+    return frame[["customer_id", *_ADDRESSES, *_CONSENTS, *PLANNED, *shown]]
+
+
+def _split(expression: Expression) -> tuple[Expression, Expression]:
+    """The part of a conjunction that the engine can decide, and the part that needs the purchase model."""
+    items = expression.items if isinstance(expression, And) else (expression,)
+    always = Literal(True, "boolean")
+    in_engine = [item for item in items if names(item).isdisjoint(MODELLED)]
+    in_python = [item for item in items if not names(item).isdisjoint(MODELLED)]
+    return And((always, *in_engine)), And((always, *in_python))
+
+
+def compute_features(
+    facts: Facts,
+    *,
+    as_of: datetime,
+    names: Sequence[str] | None = None,
+    customer_ids: Sequence[str] | None = None,
+    options: FeatureOptions | None = None,
+) -> pd.DataFrame:
+    """Features (default: all, and all attributes) of every customer of an instant, or of those given.
+
+    Columns: customer_id, by which the rows are sorted, then the features in the order asked for. Customers who did not
+    exist at the instant are left out.
+
+    Raises:
+        FactsError: a name is not known, or the purchase model is needed and cannot be fitted.
+    """
+    from campaigns.features import FEATURES
+
+    wanted = list(dict.fromkeys(names)) if names is not None else [*FEATURES, *sorted(facts.attributes())]
+    modelled = not set(wanted).isdisjoint(MODELLED)
+    fetched = [name for name in wanted if name not in MODELLED]
+    if modelled:
+        from warehouse.facts.purchase_model import INPUTS, add_modelled, fit_purchase_model
+
+        fetched += [name for name in INPUTS if name not in fetched]
+    features = feature_columns(facts, as_of, fetched, options)
+    key = features.customers.c.customer_id
+    statement = sa.select(key, *(features.columns[name].label(name) for name in fetched)).select_from(features.source)
+    statement = statement.where(features.existed()).order_by(byte_order(key))
+    if customer_ids is not None and len(customer_ids) <= LISTED:
+        statement = statement.where(key.in_(list(customer_ids)))
+    frame = facts.frame(statement)
+    if customer_ids is not None:
+        frame = frame[frame["customer_id"].isin(list(customer_ids))].reset_index(drop=True)
+    if modelled:
+        chosen = options or FeatureOptions()
+        frame = add_modelled(frame, chosen.model or fit_purchase_model(facts, as_of=as_of), chosen)
+    return frame[["customer_id", *wanted]]

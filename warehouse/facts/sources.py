@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
@@ -102,14 +102,16 @@ def _open_csv(path: Path) -> SourceFile:
     return SourceFile(path, dict.fromkeys(names, "VARCHAR"), delimiter)
 
 
-def explain_broken(source: SourceFile, reason: str) -> FactsError:
-    """Why DuckDB could not read a file: the first broken line, found by reading it again line by line.
+def explain_broken(sources: Sequence[SourceFile], reason: str) -> FactsError:
+    """Why DuckDB could not read some of the files: the first broken line, found by reading them again line by line.
 
     `reason` is what DuckDB said; it is used only where this reading finds nothing wrong.
     """
-    if source.is_csv:
-        for fault in _faults(source):
-            return fault
+    for source in sources:
+        if source.is_csv:
+            for fault in _faults(source):
+                return fault
+    source = sources[0]
     return FactsError(f"{source.path}: cannot be read ({reason}); expected {_kind(source)}. Nothing was loaded")
 
 
@@ -135,8 +137,8 @@ def _faults(source: SourceFile) -> Iterator[FactsError]:
                 return
             except csv.Error:
                 yield FactsError(
-                    f"{path}:{starts_at}: a quote is not closed, or text follows a closing quote; expected quotes in pairs, those "
-                    'within a text doubled (""). Correct the line; nothing was loaded'
+                    f"{path}:{starts_at}: a quote is not closed, or text follows a closing quote; expected quotes in "
+                    'pairs, those within a text doubled (""). Correct the line; nothing was loaded'
                 )
                 return
             if record and len(record) != width:
@@ -149,8 +151,8 @@ def _faults(source: SourceFile) -> Iterator[FactsError]:
 
 def _not_utf8(path: Path, line: int) -> FactsError:
     return FactsError(
-        f"{path}:{line}: the line is not UTF-8; expected a file in UTF-8. Save it as UTF-8 again (iconv -f LATIN1 -t UTF-8); "
-        "nothing was loaded"
+        f"{path}:{line}: the line is not UTF-8; expected a file in UTF-8. Save it as UTF-8 again "
+        "(iconv -f LATIN1 -t UTF-8); nothing was loaded"
     )
 
 

@@ -23,8 +23,8 @@ OWN: Final = frozenset({FILE, ROW, REASON, LOST})
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Which column of the files gives which of ours: `columns` ours -> theirs, `attributes` ours -> theirs, `unused` theirs."""
+class ColumnPlan:
+    """Which column of the files is which of ours: `columns` and `attributes` ours -> theirs, `unused` theirs."""
 
     table: TableName
     columns: Mapping[str, str]
@@ -43,11 +43,11 @@ def plan_columns(
     renames: Mapping[str, str],
     reserved: frozenset[str] = frozenset(),
     only: tuple[str, ...] | None = None,
-) -> Plan:
+) -> ColumnPlan:
     """Match a file's columns to ours: first by `renames` (ours -> theirs), then by name, whatever the case.
 
-    Columns of customers that remain become attributes, unless their name is `reserved`; of other tables they are not used. `only`
-    restricts what is looked for to some of our columns.
+    Columns of customers that remain become attributes, unless their name is `reserved`; of other tables they are not
+    used. `only` restricts what is looked for to some of our columns.
 
     Raises:
         FactsError: a required column is missing, or a rename names a column that is not there.
@@ -77,18 +77,23 @@ def plan_columns(
             unused.append(name)
         else:
             attributes[ours] = name
-    return Plan(table, columns, attributes, tuple(unused))
+    return ColumnPlan(table, columns, attributes, tuple(unused))
 
 
 def attribute_name(column: str) -> str:
-    """The name an extra column gets in segments and templates: lower case, with `_` for whatever is not a letter or digit."""
+    """The name an extra column gets in segments and templates: lower case, `_` for all but letters and digits."""
     name = re.sub(r"\W+", "_", column.strip().lower()).strip("_") or "column"
     return f"_{name}" if name[0].isdigit() else name
 
 
-def typed_sql(plan: Plan, source: SourceFile, kinds: Mapping[str, AttributeKind], number: int, time_zone: str) -> str:
-    """A SELECT of the file's rows as ours: typed columns, the file's number, the row's number, the reason it is refused (or
-    NULL) and the names of optional columns whose value was not understood (or NULL)."""
+def typed_sql(
+    plan: ColumnPlan, source: SourceFile, kinds: Mapping[str, AttributeKind], number: int, time_zone: str
+) -> str:
+    """A SELECT of the file's rows with typed columns of ours.
+
+    In front stand the file's and the row's number, the reason the row is refused (or NULL) and the names of optional
+    columns whose value was not understood (or NULL).
+    """
     schema = SCHEMAS[plan.table]
     parts, reasons, lost = [], [], []
     for name, theirs in plan.columns.items():
@@ -115,8 +120,8 @@ def text_sql(column: str, found: str) -> str:
     if found in ("DOUBLE", "FLOAT"):
         # whole numbers that pandas stored as floats because some were missing: 17.0 is 17
         column = (
-            f"CASE WHEN {column} = floor({column}) AND abs({column}) < 1e15 THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) "
-            f"ELSE CAST({column} AS VARCHAR) END"
+            f"CASE WHEN {column} = floor({column}) AND abs({column}) < 1e15 "
+            f"THEN CAST(CAST({column} AS BIGINT) AS VARCHAR) ELSE CAST({column} AS VARCHAR) END"
         )
     elif found != "VARCHAR":
         column = f"CAST({column} AS VARCHAR)"
@@ -147,7 +152,7 @@ def _boolean_sql(column: str, found: str) -> str:
 
 
 def _instant_sql(column: str, found: str, time_zone: str) -> str:
-    """UTC without a zone. Texts with an offset keep it; texts without one are read in the session's zone (set by the loader)."""
+    """UTC without a zone. Texts with an offset keep it; others are read in the session's zone, which is the load's."""
     if found == "VARCHAR":
         text = text_sql(column, found)
         # a year of four digits in front keeps out words such as infinity and day-first dates
@@ -174,7 +179,8 @@ def _refusals(column: Column, theirs: str, value: str) -> list[str]:
 
 
 def _loss(name: str, theirs: str, value: str) -> str:
-    return f"CASE WHEN {value} IS NULL AND nullif(trim(CAST({theirs} AS VARCHAR)), '') IS NOT NULL THEN {literal(name)} END"
+    filled = f"nullif(trim(CAST({theirs} AS VARCHAR)), '') IS NOT NULL"
+    return f"CASE WHEN {value} IS NULL AND {filled} THEN {literal(name)} END"
 
 
 def _check_rename(schema: TableSchema, source: SourceFile, ours: str, theirs: str) -> None:

@@ -13,12 +13,14 @@ import sqlalchemy as sa
 from warehouse.facts.dialects import UtcInstant
 from warehouse.facts.errors import FactsError
 from warehouse.facts.manifests import Manifest, latest_manifest
-from warehouse.facts.mapping import FactsMapping, MappedTables, mapped_fingerprint, mapped_tables
+from warehouse.facts.mapping import FactsMapping, MappedTables, TableMapping, mapped_fingerprint, mapped_tables
 from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, ColumnKind, TableName
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
+
+__all__ = ["Facts", "FactsMapping", "TableMapping", "Tables", "open_facts"]
 
 EMBEDDED: Final = "duckdb"
 
@@ -45,8 +47,8 @@ class Tables:
 class Facts:
     """One state of the facts, open for reading.
 
-    What it reads does not change under its feet: loads of other processes show after `refresh()`. With DuckDB over Parquet the
-    state is one manifest; with another engine it is whatever that engine shows.
+    What it reads does not change under its feet: loads of other processes show after `refresh()`. With DuckDB over
+    Parquet the state is one manifest; with another engine it is whatever that engine shows.
     """
 
     def __init__(self, engine: sa.Engine, data_dir: Path) -> None:
@@ -93,7 +95,7 @@ class Facts:
             self._tables = _parquet_tables(newest)
 
     def frame(self, statement: sa.Select[Any]) -> pd.DataFrame:
-        """The rows of a statement as a DataFrame: texts as str, instants as aware UTC, columns in the statement's order."""
+        """The rows of a statement as a DataFrame: texts as str, instants as aware UTC, columns in order."""
         from warehouse.facts.frames import fetch_frame
 
         with self.connection() as connection:
@@ -133,8 +135,8 @@ def open_facts(
 ) -> Facts:
     """Open the facts at a URL: "duckdb" for the Parquet folder `data_dir`, else any supported SQLAlchemy URL.
 
-    `mapping` gives the company's own table and column names (other engines only), `memory_limit` bounds DuckDB ("4GB"); above it
-    DuckDB spills into `data_dir`/spill.
+    `mapping` gives the company's own table and column names (other engines only), `memory_limit` bounds DuckDB ("4GB");
+    above it DuckDB spills into `data_dir`/spill.
 
     Raises:
         FactsError: the URL, the limit or the mapping cannot be used.
@@ -153,7 +155,8 @@ def _open_parquet(data_dir: Path, memory_limit: str | None) -> Facts:
         root = open_memory(data_dir / "spill", memory_limit)
     except duckdb.Error as error:
         raise FactsError(
-            f"facts memory limit {memory_limit!r}: not understood by DuckDB ({_first_line(error)}); expected a size such as 4GB"
+            f"facts memory limit {memory_limit!r}: not understood by DuckDB ({_first_line(error)}); "
+            "expected a size such as 4GB"
         ) from error
     facts = Facts(duckdb_engine(root), data_dir)
     facts._root = root
@@ -166,8 +169,8 @@ def _open_other(url: str, data_dir: Path, mapping: FactsMapping) -> Facts:
         engine = sa.create_engine(url)
     except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
         raise FactsError(
-            f"facts_url: not a database URL that can be opened ({_first_line(error)}); expected duckdb, or a SQLAlchemy URL such as "
-            "postgresql+psycopg://host/database"
+            f"facts_url: not a database URL that can be opened ({_first_line(error)}); expected duckdb, or a "
+            "SQLAlchemy URL such as postgresql+psycopg://host/database"
         ) from error
     if engine.dialect.name == "postgresql":
         sa.event.listen(engine, "connect", _speak_utc)
@@ -178,7 +181,8 @@ def _open_other(url: str, data_dir: Path, mapping: FactsMapping) -> Facts:
     except BaseException:
         engine.dispose()
         raise
-    facts._tables = Tables(**facts._mapped.tables)
+    mapped = facts._mapped.tables
+    facts._tables = Tables(mapped["customers"], mapped["orders"], mapped["events"])
     return facts
 
 
@@ -196,7 +200,7 @@ def _parquet_tables(manifest: Manifest) -> Tables:
 def _parquet_table(table: TableName, manifest: Manifest) -> sa.FromClause:
     kinds: dict[str, ColumnKind] = {column.name: column.kind for column in SCHEMAS[table].columns}
     if table == "customers":
-        kinds |= {name: kind for name, kind in sorted(manifest.attributes.items())}
+        kinds |= dict(sorted(manifest.attributes.items()))
     return sa.table(table, *(sa.column(name, SQL_TYPES[kind]) for name, kind in kinds.items()))
 
 
