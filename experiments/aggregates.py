@@ -62,8 +62,9 @@ class Moments:
         if not np.isfinite(sums).all():
             raise ExperimentError(f"moments: columns {tuple(columns)} hold missing or infinite values; fill them first")
         deviations = rows - sums / rows.shape[0]
-        central = deviations.T @ deviations
-        cubes = (deviations**3).sum(axis=0)
+        with np.errstate(over="ignore"):  # beyond 1e100: refused below, as not finite
+            central = deviations.T @ deviations
+            cubes = (deviations**3).sum(axis=0)
         return cls(
             n=rows.shape[0],
             columns=tuple(columns),
@@ -170,7 +171,7 @@ class Moments:
         """Population skewness m3 / m2**1.5; None where third moments are missing or nothing varies."""
         place = self._place(column)
         spread = self.central[place][place]
-        if not self.cubes or self.n == 0 or spread <= 0.0:
+        if not self.cubes or self.n == 0 or spread / self.n <= 1e-100:
             return None
         return float((self.cubes[place] / self.n) / (spread / self.n) ** 1.5)
 

@@ -24,7 +24,7 @@ from experiments.cuped import Adjustment, adjustment
 from experiments.design import Design
 from experiments.distributions import normal_ppf
 from experiments.errors import ExperimentError
-from experiments.means import MeanTest, Sample, permutation, pooled, welch
+from experiments.means import TINY, MeanTest, Sample, permutation, pooled, welch
 from experiments.metrics import METRICS, Metric
 from experiments.multiplicity import holm
 from experiments.proportions import Counts
@@ -182,7 +182,7 @@ def ratio_sample(moments: Moments, numerator: str, denominator: str) -> Sample |
     Source: Deng, Knoblich and Lu 2018, section 3.1 (vector ratio_delta).
     """
     below = moments.mean(denominator)
-    if below == 0.0:
+    if abs(below) < TINY:
         return None
     ratio = moments.mean(numerator) / below
     variance = (
@@ -250,12 +250,12 @@ def _pooled_skewness(arm: Sample, control: Sample) -> float | None:
     total = arm.n + control.n
     cube = (arm.n * arm.cube + control.n * control.cube) / total
     spread = ((arm.n - 1) * arm.variance + (control.n - 1) * control.variance) / total
-    return float(cube / spread**1.5)
+    return float(cube / spread**1.5)  # something varies: the caller has looked
 
 
 def _noise(arm: Sample, control: Sample) -> float:
     """Variance that rounding alone can make out of equal values."""
-    return 1e-24 * max(arm.mean**2, control.mean**2)
+    return max(TINY, 1e-24 * max(arm.mean**2, control.mean**2))
 
 
 def _plain(moments: Moments, metric: Metric) -> float | None:
@@ -264,7 +264,7 @@ def _plain(moments: Moments, metric: Metric) -> float | None:
     if metric.kind != "ratio":
         return moments.mean(metric.column)
     below = moments.mean(metric.columns[1])
-    return None if below == 0.0 else moments.mean(metric.columns[0]) / below
+    return None if abs(below) < TINY else moments.mean(metric.columns[0]) / below
 
 
 def _share(counts: Counts) -> Mean:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from experiments.aggregates import Moments
 from experiments.means import Sample
 
+_ROUNDING = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
@@ -26,7 +28,9 @@ class Adjustment:
             - 2.0 * self.theta * moments.cov(self.column, self.covariate)
             + self.theta**2 * moments.var(self.covariate)
         )
-        return Sample(moments.mean(self.column) - shift, max(0.0, variance), moments.n)
+        if variance <= _ROUNDING * moments.var(self.column):
+            variance = 0.0  # the covariate explains everything: what is left is rounding
+        return Sample(moments.mean(self.column) - shift, variance, moments.n)
 
 
 def adjustment(arms: Mapping[str, Moments], *, column: str, covariate: str) -> Adjustment | None:

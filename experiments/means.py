@@ -8,6 +8,8 @@ from typing import NamedTuple
 from experiments.aggregates import Moments
 from experiments.distributions import pearson3_ppf, pearson3_sf, t_ppf, t_sf, two_sided
 
+TINY = 1e-100  # nothing that is measured lies closer to 0; below, squares and cubes would underflow
+
 
 class Sample(NamedTuple):
     """Mean, sample variance (ddof 1) and size; `cube` is the third central moment (None: not collected)."""
@@ -21,12 +23,6 @@ class Sample(NamedTuple):
     def mean_variance(self) -> float:
         """Variance of the mean."""
         return self.variance / self.n
-
-    @property
-    def skewness(self) -> float | None:
-        """Population skewness; None where unknown or nothing varies."""
-        spread = self.variance * (self.n - 1) / self.n
-        return None if self.cube is None or spread <= 0.0 else float(self.cube / spread**1.5)
 
     @classmethod
     def of(cls, moments: Moments, column: str) -> Sample:
@@ -65,9 +61,9 @@ class MeanTest(NamedTuple):
 
 def welch(arm: Sample, control: Sample, *, difference: float = 0.0) -> MeanTest:
     """Welch's t test that the means differ by `difference`. Source: Welch 1947 (vector welch_t_stats)."""
-    parts = (arm.mean_variance, control.mean_variance)
-    variance = parts[0] + parts[1]
-    df = variance**2 / (parts[0] ** 2 / (arm.n - 1) + parts[1] ** 2 / (control.n - 1))
+    variance = arm.mean_variance + control.mean_variance
+    share = arm.mean_variance / variance
+    df = 1.0 / (share**2 / (arm.n - 1) + (1.0 - share) ** 2 / (control.n - 1))
     return _test(arm.mean - control.mean, math.sqrt(variance), df, difference)
 
 

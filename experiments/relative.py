@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from experiments.means import Sample
+from experiments.means import TINY, Sample
 
 
 class Mean(NamedTuple):
@@ -31,7 +31,7 @@ def delta_se(arm: Mean, control: Mean) -> float:
 
 def delta_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
     """Linear delta interval; None where control is not positive. Source: Deng et al. 2018 (rel_lift_delta_prop)."""
-    if control.value <= 0.0:
+    if control.value <= TINY:
         return None
     lift = arm.value / control.value - 1.0
     half = critical * delta_se(arm, control)
@@ -40,7 +40,7 @@ def delta_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
 
 def log_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
     """Log-scale interval; None unless both values are positive. Source: Katz et al. 1978 (vector rel_lift_log_prop)."""
-    if control.value <= 0.0 or arm.value <= 0.0:
+    if control.value <= TINY or arm.value <= TINY:
         return None
     ratio = arm.value / control.value
     half = critical * math.sqrt(arm.variance / arm.value**2 + control.variance / control.value**2)
@@ -53,7 +53,7 @@ def fieller_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
     It excludes 0 exactly when the interval of the difference with the same critical value does. None where control
     is not positive, or so uncertain that the set has no end. Source: Fieller 1954.
     """
-    if control.value <= 0.0:
+    if control.value <= TINY:
         return None
     blur = critical**2 * control.variance / control.value**2
     if blur >= 1.0:
