@@ -93,7 +93,7 @@ def _issue(detail: ErrorDetails, raw: object, kind: Any) -> Issue:
             message = f"unknown key{did_you_mean(key, _keys_at(kind, parent))}"
             return Issue(_real(location, raw), message, at_key=True)
         case "missing":
-            return Issue(_real(location[:-1], raw), f'the key "{location[-1]}" is missing', at_key=True)
+            return Issue(_real(location, raw)[:-1], f'the key "{location[-1]}" is missing', at_key=True)
         case "union_tag_not_found":
             key = detail["ctx"]["discriminator"].strip("'")
             return Issue(_real(location, raw), f'the key "{key}" is missing', at_key=True)
