@@ -81,7 +81,8 @@ def apply_plan(
     campaign = planned.file.campaign
     if campaign.status in ("paused", "archived"):
         raise CampaignError(
-            f"{planned.file.path}: {campaign.name} is {campaign.status}; nothing was recorded; set status: active to run it"
+            f"{planned.file.path}: {campaign.name} is {campaign.status}; nothing was recorded; "
+            "set status: active to run it"
         )
     summary = planned.summary
     begin_epoch(ws, planned.epoch, planned.design, now=now)
@@ -153,7 +154,8 @@ def refuse_stale(ws: Workspace, path: Path, stored: dict[str, Any], planned: Pla
         raise CampaignError(f"{path}: stale: the campaign, an offer, a segment or a template changed since{again}")
     if stored["experiment"] != planned.summary["experiment"]:
         raise CampaignError(
-            f"{path}: stale: it was made for experiment {stored['experiment']}, now {planned.summary['experiment']} runs{again}"
+            f"{path}: stale: it was made for experiment {stored['experiment']}, "
+            f"now {planned.summary['experiment']} runs{again}"
         )
     if stored["hashes"]["assignments"] == planned.summary["hashes"]["assignments"]:
         return
@@ -162,12 +164,13 @@ def refuse_stale(ws: Workspace, path: Path, stored: dict[str, Any], planned: Pla
     if moved is None or moved > allowed:
         share = "an unknown share" if moved is None else f"{moved:.1%}"
         raise CampaignError(
-            f"{path}: stale: {share} of the planned audience moved since, more than measurement.drift allows ({allowed:.1%}){again}"
+            f"{path}: stale: {share} of the planned audience moved since, "
+            f"more than measurement.drift allows ({allowed:.1%}){again}"
         )
 
 
 def _moved_share(path: Path, now: pd.DataFrame) -> float | None:
-    """How much of the planned audience came, went or changed arm since, as a share of the plan; None without its file."""
+    """How much of the planned audience came, went or changed arm since (share of the plan); None without its file."""
     if not path.is_file():
         return None
     with path.open(encoding="utf-8", newline="") as file:

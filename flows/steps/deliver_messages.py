@@ -133,7 +133,7 @@ def _request(sending: Sending, worker: str, limit: int, now: datetime) -> ClaimR
 def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> None:
     fence = claimed[0].fence
     claimed = _leave_out_buyers(ws, claimed, run)
-    ready, unsendable = run.maker.make(claimed, now=run.now)
+    ready, unsendable = run.maker.make(claimed)
     held = {message.message_key for message, why in unsendable if why.hold}
     for message, why in unsendable:
         if why.hold:

@@ -7,7 +7,6 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from campaigns.offers import Offer, offer_facts
@@ -42,9 +41,7 @@ class ContentMaker:
         self._ws = ws
         self._sending = sending
 
-    def make(
-        self, claimed: Sequence[ClaimedMessage], *, now: datetime
-    ) -> tuple[list[Outgoing], list[tuple[ClaimedMessage, Unsendable]]]:
+    def make(self, claimed: Sequence[ClaimedMessage]) -> tuple[list[Outgoing], list[tuple[ClaimedMessage, Unsendable]]]:
         """Split claimed messages into those ready to leave and those that cannot, each with its reason."""
         contacts = look_up_contacts(self._ws.facts, sorted({message.customer_id for message in claimed}))
         ready: list[Outgoing] = []
@@ -110,7 +107,7 @@ def message_context(
 
 
 def customer_fields(contact: Contact) -> dict[str, Any]:
-    """What a template may say of a customer: its columns and attributes without the addresses; missing ones left out."""
+    """What a template may say of a customer: columns and attributes, no addresses; missing ones left out."""
     fields = {
         **{name: value for name, value in contact.attributes.items() if name not in ADDRESS_FIELDS},
         "customer_id": contact.customer_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from campaigns.timing import tzdata_version
 from flows.steps.expected_power import ExpectedPower, expect_power, past_behaviour
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
 from flows.steps.planning_rules import config_hash, freeze_design, plan_rules
+from flows.steps.validate_book import refuse_broken_words
 from warehouse.facts.segment_sql import select_segment
 
 if TYPE_CHECKING:
@@ -70,10 +71,12 @@ def stamp_of(moment: datetime) -> str:
 def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampaign:
     """Plan a run of the campaign `name` as of an instant: who takes part, in which arm, with which messages.
 
-    Raises CampaignError where the book has no such campaign; FactsError and LedgerError where these cannot be read.
+    Raises CampaignError where the book has no such campaign, BookErrors where its files are wrong, FactsError and
+    LedgerError where these cannot be read.
     """
     file = ws.campaign(name)
     campaign = file.campaign
+    notes = refuse_broken_words(ws, file)
     epoch = find_epoch(ws, file)
     standing = read_standing(ws, campaign, epoch, as_of=as_of)
     candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
@@ -88,6 +91,7 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampai
     if epoch.is_new:
         design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
     summary = _summarise(ws, file, plan, power, epoch, as_of)
+    summary["warnings"] += notes
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
 
 
@@ -116,7 +120,7 @@ def _summarise(
         "power": power.to_json(),
         "decision_on": (as_of + wait).date().isoformat(),
         "tzdata": tzdata_version(),
-        "warnings": _warnings(campaign, plan, power, as_of=as_of, wait=wait),
+        "warnings": _warnings(campaign, plan, power, as_of=as_of),
         "hashes": {
             "config": config_hash(ws, file),
             "facts": ws.facts.fingerprint(),
@@ -160,11 +164,12 @@ def _arm_summary(plan: Plan, arm: str, n: int, weight: float) -> dict[str, Any]:
     }
 
 
-def _warnings(campaign: Campaign, plan: Plan, power: ExpectedPower, *, as_of: datetime, wait: timedelta) -> list[str]:
+def _warnings(campaign: Campaign, plan: Plan, power: ExpectedPower, *, as_of: datetime) -> list[str]:
     texts = []
     if plan.audience == 0:
         texts.append(
-            f"the segment of {campaign.name} is empty as of {as_of.date()}; check its expression and the data (retain features)"
+            f"the segment of {campaign.name} is empty as of {as_of.date()}; "
+            "check its expression and the data (retain features)"
         )
     elif plan.eligible == 0:
         texts.append("nobody of the audience may take part; the reasons are counted above")

@@ -29,7 +29,7 @@ class DueCampaign:
 def run_campaign(
     ws: Workspace, name: str, *, as_of: datetime, progress: Callable[[int, int], None] | None = None
 ) -> Applied:
-    """Plan and apply as of an instant. A second run as of the same instant finds everything done and changes nothing."""
+    """Plan and apply as of an instant. A second run as of the same instant changes nothing."""
     done = find_applied(ws, ws.campaign(name).campaign.name, as_of)
     if done is not None:
         return done

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def analyze(
+def analyze(  # noqa: PLR0913  (the options of one command)
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, one row per unit.")],
     arm: Annotated[str, typer.Option("--arm", metavar="COLUMN", help="The column that names the arm.")],
     control: Annotated[str, typer.Option("--control", metavar="VALUE", help="The arm that got nothing.")],
@@ -67,7 +67,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same world.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole loop on invented customers whose true behaviour is known: select, randomise, send, measure, decide."""
+    """Run the whole loop on invented customers whose true behaviour is known."""
     from retain.demonstration import run_and_report
 
     outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from retain.opening import opened
 from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
-from retain.printing import percent, print_json, print_table, progress_bar, say, warn
+from retain.printing import cell, percent, print_json, print_table, progress_bar, say, warn
 
 if TYPE_CHECKING:
     from typing import Any
@@ -102,8 +102,9 @@ def show_plan(summary: dict[str, Any]) -> None:
     say(f"cost of sending {summary['cost']['messages']}, expected discounts {summary['cost']['discounts']}")
     if power["baseline"] is not None:
         say(
-            f"{power['metric']} without treatment: {power['baseline']:.4g}; needed per arm {power['needed_per_arm']:,}; "
-            f"smallest detectable effect {power['detectable']:.4g}; chance to find the minimum effect {percent(power['power'])}"
+            f"{power['metric']} without treatment {cell(power['baseline'])}; needed in the smallest arm "
+            f"{cell(power['needed_per_arm'])}; smallest detectable effect {cell(power['detectable'])}; "
+            f"chance to find the minimum effect {percent(power['power'])}"
         )
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
 

@@ -1,0 +1,65 @@
+"""Gathers everything a report of an experiment shows: campaign, funnel, results, decision."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flows.steps.decide_experiment import Decided, read_verdict
+from flows.steps.measure_experiment import Measurement, measure_experiment
+from warehouse.ledger.counts import MessageCounts, counts
+from warehouse.ledger.results import decisions
+
+if TYPE_CHECKING:
+    from campaigns.book import CampaignFile
+    from flows.wiring import Workspace
+
+
+def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decided | None = None) -> dict[str, Any]:
+    """The data of `web.report.render_report` for a campaign's running (else latest) experiment.
+
+    Without `decided` it is measured as of `now`, and the last recorded decision is shown where there is one.
+    """
+    file = ws.campaign(campaign)
+    measurement = decided.measurement if decided is not None else measure_experiment(ws, campaign, now=now)
+    experiment = measurement.design.experiment_id
+    with ws.ledger.read() as tx:
+        funnel = counts(tx, experiment)
+        taken = decisions(tx, experiment)
+    data = measurement.to_json()
+    for arm, described in _arms(file).items():
+        data["arms"].setdefault(arm, {"assigned": 0, "mature": 0}).update(described)
+    data |= {
+        "campaign": campaign,
+        "description": file.campaign.description,
+        "owner": file.campaign.owner,
+        "currency": ws.settings.prices.sms.currency,
+        "design": measurement.design.to_json(),
+        "funnel": _funnel(funnel),
+    }
+    if taken:
+        data["decision"] = {
+            **asdict(read_verdict(dict(taken[-1].evidence["verdict"]))),
+            "decision_id": taken[-1].decision_id,
+        }
+    if decided is not None:
+        data |= {"diff": decided.feedback.diff, "changed_files": [p.name for p in decided.feedback.changed_files]}
+    return data
+
+
+def _arms(file: CampaignFile) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "offer": arm.offer or "",
+            "steps": [f"{step.channel}: {step.template}" for step in arm.steps],
+        }
+        for name, arm in file.campaign.arms.items()
+    }
+
+
+def _funnel(counted: MessageCounts) -> dict[str, dict[str, int]]:
+    return {arm: dict(fates) for arm, fates in counted.by_arm.items()}
+
+
+__all__ = ["Measurement", "gather_report"]

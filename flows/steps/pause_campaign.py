@@ -1,0 +1,41 @@
+"""Pauses and resumes the messages of a campaign, or of all."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from warehouse.ledger import switches
+from warehouse.ledger.audit import record_audit
+
+if TYPE_CHECKING:
+    from flows.wiring import Workspace
+
+
+def pause_campaign(ws: Workspace, campaign: str, *, by: str, reason: str, at: datetime) -> bool:
+    """Let no message of the campaign ("*": of any) be claimed from now on; False where it was paused already.
+
+    Raises CampaignError where the book has no such campaign.
+    """
+    _known(ws, campaign)
+    changed = switches.pause(ws.ledger, campaign, by=by, reason=reason, at=at)
+    _record(ws, "pause", campaign, by, reason, at)
+    return changed
+
+
+def resume_campaign(ws: Workspace, campaign: str, *, by: str, reason: str, at: datetime) -> bool:
+    """Let a paused campaign's messages leave again; False where it was not paused."""
+    _known(ws, campaign)
+    changed = switches.resume(ws.ledger, campaign, by=by, reason=reason, at=at)
+    _record(ws, "resume", campaign, by, reason, at)
+    return changed
+
+
+def _known(ws: Workspace, campaign: str) -> None:
+    if campaign != switches.EVERYTHING:
+        ws.campaign(campaign)
+
+
+def _record(ws: Workspace, action: str, campaign: str, by: str, reason: str, at: datetime) -> None:
+    with ws.ledger.begin() as tx:
+        record_audit(tx, at=at, actor=by, action=action, subject=campaign, detail={"reason": reason})

@@ -1,0 +1,36 @@
+"""Shows what became of every planned message, by arm and channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from warehouse.ledger.counts import counts
+from warehouse.ledger.experiments import experiments
+from warehouse.ledger.switches import EVERYTHING, paused
+
+if TYPE_CHECKING:
+    from flows.wiring import Workspace
+
+
+def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
+    """Every experiment of a campaign, or of all: its state and its messages (planned = the sum of the others)."""
+    shown = []
+    with ws.ledger.read() as tx:
+        stopped = paused(tx)
+        for row in experiments(tx, campaign):
+            counted = counts(tx, row.experiment_id)
+            shown.append(
+                {
+                    "campaign": row.campaign,
+                    "experiment": row.experiment_id,
+                    "status": row.status,
+                    "paused": row.campaign in stopped or EVERYTHING in stopped,
+                    "total": counted.total,
+                    "skipped": counted.skipped,
+                    "messages": [
+                        {"arm": arm, "channel": channel, **fates}
+                        for (arm, channel), fates in counted.by_arm_and_channel.items()
+                    ],
+                }
+            )
+    return shown

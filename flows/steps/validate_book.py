@@ -1,0 +1,72 @@
+"""Checks the marketers' files: keys, offers, segments, and the words of every template a campaign uses."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from campaigns.book import CampaignFile
+from campaigns.lint import lint_campaign
+from campaigns.problems import BookErrors, Problem, in_order
+
+if TYPE_CHECKING:
+    from flows.wiring import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The campaigns looked at and every problem found, errors and warnings, in order of file and line."""
+
+    campaigns: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def n_errors(self) -> int:
+        """How many problems must be mended."""
+        return sum(problem.severity == "error" for problem in self.problems)
+
+    @property
+    def n_warnings(self) -> int:
+        """How many problems may stay."""
+        return len(self.problems) - self.n_errors
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return {
+            "campaigns": list(self.campaigns),
+            "errors": self.n_errors,
+            "warnings": self.n_warnings,
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+def validate_book(ws: Workspace, campaign: str | None) -> Checked:
+    """Check one campaign, or the whole book. Problems are values here, not exceptions.
+
+    Raises CampaignError where the book has no such campaign.
+    """
+    try:
+        files = [ws.campaign(campaign)] if campaign else list(ws.book.campaigns.values())
+    except BookErrors as found:
+        return Checked((campaign,) if campaign else (), found.problems)
+    problems = [problem for file in files for problem in lint(ws, file)]
+    return Checked(tuple(file.campaign.name for file in files), in_order(problems))
+
+
+def lint(ws: Workspace, file: CampaignFile) -> list[Problem]:
+    """Every problem of the words of a campaign."""
+    return lint_campaign(
+        file,
+        offers=file.offers,
+        templates=ws.root / "templates",
+        known_customer_fields=ws.facts.attributes(),
+    )
+
+
+def refuse_broken_words(ws: Workspace, file: CampaignFile) -> list[str]:
+    """The warnings about a campaign's words. Raises BookErrors where there is an error among them."""
+    problems = lint(ws, file)
+    errors = [problem for problem in problems if problem.severity == "error"]
+    if errors:
+        raise BookErrors(errors)
+    return [str(problem).replace("warning: ", "") for problem in problems]

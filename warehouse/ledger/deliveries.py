@@ -1,0 +1,31 @@
+"""Deliveries: which messages left, to whom and when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from warehouse.ledger import schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_O = schema.outbox
+_COLUMNS = ("customer_id", "arm", "step", "channel", "code", "sent_at")
+
+
+def sent_messages(tx: sa.Connection, experiment_id: str) -> pd.DataFrame:
+    """Every message of the experiment that a provider accepted, by customer and step.
+
+    Columns: customer_id, arm, step, channel, code (None where the offer has none), sent_at (aware UTC).
+    """
+    import pandas as pd
+
+    query = (
+        sa.select(_O.c.customer_id, _O.c.arm, _O.c.step, _O.c.channel, _O.c.code, _O.c.intent_at)
+        .where(_O.c.experiment_id == experiment_id, _O.c.state.in_(["sent", "delivered"]))
+        .order_by(_O.c.customer_id, _O.c.step)
+    )
+    frame = pd.DataFrame([tuple(row) for row in tx.execute(query)], columns=list(_COLUMNS))
+    return frame.assign(sent_at=pd.to_datetime(frame["sent_at"], utc=True))
