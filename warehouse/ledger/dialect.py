@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -40,7 +40,7 @@ def close_gate(tx: sa.Connection) -> None:
         tx.execute(sa.select(sa.func.pg_advisory_xact_lock(_GATE)))
 
 
-def insert_rows(tx: sa.Connection, table: sa.Table, columns: dict[str, Sequence[Any]]) -> None:
+def insert_rows(tx: sa.Connection, table: sa.Table, columns: Mapping[str, Sequence[Any]]) -> None:
     """Insert many rows given as columns of driver-ready values (str, int, None; instants as text).
 
     PostgreSQL: COPY; SQLite: executemany on the driver, past SQLAlchemy's per-row work.
@@ -56,30 +56,33 @@ def insert_rows(tx: sa.Connection, table: sa.Table, columns: dict[str, Sequence[
     tx.exec_driver_sql(sql, list(zip(*columns.values(), strict=True)))
 
 
-def update_rows(tx: sa.Connection, table: sa.Table, key: str, columns: dict[str, Sequence[Any]]) -> None:
+def update_rows(tx: sa.Connection, table: sa.Table, key: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """Update many rows by `key`, each with its own values (columns of driver-ready values, the key's among them).
 
     PostgreSQL: one UPDATE FROM unnest; SQLite: executemany on the driver.
     """
-    if not columns[key]:
+    n = len(columns[key])
+    if not n:
         return
-    changed = [name for name in columns if name != key]
+    fixed = {name: values[0] for name, values in columns.items() if name != key and values.count(values[0]) == n}
+    varied = [name for name in columns if name != key and name not in fixed]
     if is_postgres(tx):
         types = {name: table.c[name].type.compile(tx.dialect).split(" COLLATE")[0] for name in columns}
-        arrays = ", ".join(f"%s::{types[name]}[]" for name in columns)
-        sets = ", ".join(f"{name} = new.{name}" for name in changed)
+        sets = [f"{name} = %s::{types[name]}" for name in fixed] + [f"{name} = new.{name}" for name in varied]
+        arrays = ", ".join(f"%s::{types[name]}[]" for name in (key, *varied))
         sql = (
-            f"UPDATE {table.name} SET {sets} FROM unnest({arrays}) AS new({', '.join(columns)}) "  # noqa: S608 - names are ours
+            f"UPDATE {table.name} SET {', '.join(sets)} FROM unnest({arrays}) AS new({', '.join((key, *varied))}) "  # noqa: S608 - names are ours
             f"WHERE {table.name}.{key} = new.{key}"
         )
-        tx.exec_driver_sql(sql, tuple(list(values) for values in columns.values()))
+        tx.exec_driver_sql(sql, (*fixed.values(), *(list(columns[name]) for name in (key, *varied))))
         return
-    sets = ", ".join(f"{name} = ?" for name in changed)
-    sql = f"UPDATE {table.name} SET {sets} WHERE {key} = ?"  # noqa: S608 - names are ours
-    tx.exec_driver_sql(sql, list(zip(*(columns[name] for name in (*changed, key)), strict=True)))
+    sets = [f"{name} = ?" for name in (*fixed, *varied)]
+    sql = f"UPDATE {table.name} SET {', '.join(sets)} WHERE {key} = ?"  # noqa: S608 - names are ours
+    rows = zip(*(columns[name] for name in (*varied, key)), strict=True)
+    tx.exec_driver_sql(sql, [(*fixed.values(), *row) for row in rows])
 
 
-def _copy(tx: sa.Connection, table: str, columns: dict[str, Sequence[Any]]) -> None:
+def _copy(tx: sa.Connection, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
     texts = [_copy_texts(values) for values in columns.values()]
     driver: Any = tx.connection.driver_connection
     with driver.cursor() as cursor, cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN") as copy:
@@ -88,10 +91,17 @@ def _copy(tx: sa.Connection, table: str, columns: dict[str, Sequence[Any]]) -> N
             copy.write("\n".join(map("\t".join, zip(*part, strict=True))) + "\n")
 
 
-def _copy_texts(values: Sequence[Any]) -> list[str]:
-    """Write one column in COPY's text format; escape only where something needs it (measured: 4x faster)."""
-    texts = ["\\N" if value is None else value if isinstance(value, str) else str(value) for value in values]
-    joined = "".join(value for value in values if isinstance(value, str))
-    if not any(character in joined for character in _SPECIAL):
-        return texts
-    return [text if value is None else text.translate(_ESCAPES) for value, text in zip(values, texts, strict=True)]
+def _copy_texts(values: Sequence[Any]) -> Sequence[str]:
+    """Write one column in COPY's text format; look at single values only where it must be (measured: 4x faster)."""
+    try:
+        joined = "".join(values)
+    except TypeError:  # not only text: numbers, or missing values
+        joined = "".join(value for value in values if isinstance(value, str))
+        if not _needs_escapes(joined):
+            return ["\\N" if value is None else str(value) for value in values]
+        return ["\\N" if value is None else str(value).translate(_ESCAPES) for value in values]
+    return [value.translate(_ESCAPES) for value in values] if _needs_escapes(joined) else values
+
+
+def _needs_escapes(text: str) -> bool:
+    return any(character in text for character in _SPECIAL)

@@ -19,7 +19,7 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 _SQLITE_LEAST = (3, 35, 0)  # RETURNING, UPDATE FROM
 _MIGRATION_LOCK = 0x72657461  # PostgreSQL advisory lock: one migration at a time
-_READS = "ledger_reads"
+_MODE = "ledger_mode"
 
 
 class Ledger:
@@ -41,15 +41,20 @@ class Ledger:
         return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager
-    def begin(self) -> Iterator[sa.Connection]:
+    def begin(self, *, durable: bool = True) -> Iterator[sa.Connection]:
         """Open a transaction that may write; commits at the end, rolls back on an exception.
 
         On SQLite it takes the write lock at once (BEGIN IMMEDIATE), so what was read stays true until the commit.
+        `durable=False` does not wait for the disk: after a power cut the commit may be missing (never torn, and never
+        missing while a later durable one is there). Only for what may safely be missing: a claim, a worker's news.
 
         Raises LedgerError for anything the database refuses, SchemaVersionError when the tables are not ours.
         """
         self._check()
-        with _as_ledger_error(self), self.engine.begin() as connection:
+        mode = _writing(durable)
+        with _as_ledger_error(self), self.engine.connect().execution_options(**mode) as connection, connection.begin():
+            if not durable and self.dialect == "postgresql":
+                connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
             yield connection
 
     @contextmanager
@@ -156,7 +161,11 @@ def _version_of(connection: sa.Connection) -> str | None:
 def _reading(connection: sa.Connection) -> sa.Connection:
     if connection.dialect.name == "postgresql":
         return connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    return connection.execution_options(**{_READS: True})
+    return connection.execution_options(**{_MODE: "read"})
+
+
+def _writing(durable: bool) -> dict[str, str]:
+    return {_MODE: "durable" if durable else "relaxed"}
 
 
 @contextmanager
@@ -203,17 +212,21 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
-        "synchronous=FULL",  # an intent must be on the disk before the first byte leaves
         "foreign_keys=ON",
         f"busy_timeout={BUSY_TIMEOUT_S * 1000}",
         "cache_size=-65536",
         "temp_store=MEMORY",
+        "wal_autocheckpoint=10000",  # pages; at the default of 1000 every other claim pays for a checkpoint
+        "journal_size_limit=67108864",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    reads = connection.get_execution_options().get(_READS)
-    connection.exec_driver_sql("PRAGMA query_only=ON" if reads else "PRAGMA query_only=OFF")
+    mode = connection.get_execution_options().get(_MODE, "durable")
+    reads = mode == "read"
+    # an intent must be on the disk before the first byte leaves; with it come the relaxed commits made before
+    connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if mode == 'durable' else 'NORMAL'}")
+    connection.exec_driver_sql(f"PRAGMA query_only={'ON' if reads else 'OFF'}")
     connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")

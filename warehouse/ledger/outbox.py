@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from warehouse.ledger import dialect, schema
-from warehouse.ledger.claims import CampaignRules, Cap, ClaimedMessage, ClaimRequest, claim
+from warehouse.ledger.changes import Changes, Settlement
+from warehouse.ledger.claim_rules import CampaignRules, Cap
+from warehouse.ledger.claims import ClaimedMessage, ClaimRequest, claim
 from warehouse.ledger.counts import MessageCounts, counts
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
-from warehouse.ledger.messages import Event, MessageRow, adjust_budgets, append_events, due_lanes, lock_messages
+from warehouse.ledger.messages import MessageRow, due_lanes, lock_messages
 from warehouse.ledger.switches import EVERYTHING, paused
-from warehouse.ledger.types import instant_text
 
 __all__ = [
     "CampaignRules",
@@ -43,33 +44,6 @@ __all__ = [
 
 _O = schema.outbox
 _CHUNK: Final = 5_000
-_COUNTED: Final = frozenset(schema.COUNTED)
-_PROOF: Final = frozenset({"sent", "delivered"})
-
-Outcome = Literal["sent", "delivered", "failed", "in_doubt", "pending"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
-    """News of one message.
-
-    `state`: sent (the provider took it), delivered, failed, in_doubt (nobody knows), or pending (surely not taken: try
-    again, at `not_before` when given). A worker shows its `fence`; a receipt or a reconciliation has none. `event_key`
-    (a provider's event id) makes repeated news of one event count once. `at`: when it happened; default: now.
-    """
-
-    message_key: str
-    state: Outcome
-    reason: str | None = None
-    provider: str | None = None
-    provider_id: str | None = None
-    provider_code: str | None = None
-    segments: int | None = None
-    cost_micros: int | None = None
-    not_before: datetime | None = None
-    fence: int | None = None
-    event_key: str | None = None
-    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +146,22 @@ def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Sett
     Raises LedgerError for a message that does not exist.
     """
     news = list(results)
-    with ledger.begin() as tx:
+    durable = any(item.fence is None for item in news)  # a receipt does not come twice; a worker's news may be missing
+    with ledger.begin(durable=durable) as tx:
         rows = lock_messages(tx, sorted({item.message_key for item in news}))
         known = _known_events(tx, [item.event_key for item in news if item.event_key is not None])
-        book = _Book(rows, now)
+        changes = Changes(rows, now)
         for item in news:
             if item.message_key not in rows:
                 raise LedgerError(f"no message {item.message_key} in the outbox; expected EXPERIMENT/CUSTOMER/STEP")
             if item.event_key is not None and item.event_key in known:
-                book.ignored.append(item.message_key)
+                changes.ignored.append(item.message_key)
                 continue
             if item.event_key is not None:
                 known.add(item.event_key)
-            book.settle(item)
-        book.write(tx)
-    return Settled(book.applied, tuple(book.ignored))
+            changes.settle(item)
+        changes.write(tx)
+    return Settled(changes.applied, tuple(changes.ignored))
 
 
 def skip(
@@ -198,12 +173,12 @@ def skip(
     """
     with ledger.begin() as tx:
         rows = lock_messages(tx, sorted(reasons))
-        book = _Book(rows, now)
+        changes = Changes(rows, now)
         for key, row in rows.items():
             if row.state in ("pending", "claimed") and _holds(row, worker, fence):
-                book.leave(key, "skipped", "skipped", reasons[key])
-        book.write(tx)
-    return book.applied
+                changes.leave(key, "skipped", "skipped", reasons[key])
+        changes.write(tx)
+    return changes.applied
 
 
 def release(
@@ -212,12 +187,12 @@ def release(
     """Give claimed messages back unsent (shutting down, breaker open); give how many were."""
     with ledger.begin() as tx:
         rows = lock_messages(tx, sorted(keys))
-        book = _Book(rows, now)
+        changes = Changes(rows, now)
         for key, row in rows.items():
             if row.state == "claimed" and _holds(row, worker, fence):
-                book.leave(key, "pending", "released", reason)
-        book.write(tx)
-    return book.applied
+                changes.leave(key, "pending", "released", reason)
+        changes.write(tx)
+    return changes.applied
 
 
 def move(
@@ -234,12 +209,12 @@ def move(
     """
     with ledger.begin() as tx:
         rows = lock_messages(tx, sorted(slots))
-        book = _Book(rows, now)
+        changes = Changes(rows, now)
         for key, row in rows.items():
             if row.state in ("pending", "claimed") and _holds(row, None, fence):
-                book.leave(key, "pending", "moved", reason, slot=slots[key])
-        book.write(tx)
-    return book.applied
+                changes.leave(key, "pending", "moved", reason, slot=slots[key])
+        changes.write(tx)
+    return changes.applied
 
 
 def sweep(ledger: Ledger, now: datetime) -> Swept:
@@ -252,15 +227,15 @@ def sweep(ledger: Ledger, now: datetime) -> Swept:
     while True:
         with ledger.begin() as tx:
             keys = _ended_leases(tx, now) or _expired(tx, now)
-            book = _Book(lock_messages(tx, sorted(keys)), now)
-            for key, row in book.rows.items():
+            changes = Changes(lock_messages(tx, sorted(keys)), now)
+            for key, row in changes.rows.items():
                 if row.state == "claimed":
-                    released += book.leave(key, "pending", "lease_ended", "lease_ended")
+                    released += changes.leave(key, "pending", "lease_ended", "lease_ended")
                 elif row.state == "sending":
-                    doubtful += book.leave(key, "in_doubt", "lease_ended", "lease_ended")
+                    doubtful += changes.leave(key, "in_doubt", "lease_ended", "lease_ended")
                 else:
-                    expired += book.leave(key, "skipped", "skipped", "expired")
-            book.write(tx)
+                    expired += changes.leave(key, "skipped", "skipped", "expired")
+            changes.write(tx)
         if not keys:
             return Swept(released, doubtful, expired)
 
@@ -295,123 +270,6 @@ def in_doubt(tx: sa.Connection, *, channel: str | None = None, limit: int = 5_00
     return [InDoubt(**row) for row in tx.execute(query).mappings()]
 
 
-class _Book:
-    """Changes of one transaction: decided row by row, written in bulk."""
-
-    def __init__(self, rows: dict[str, MessageRow], now: datetime) -> None:
-        self.rows = rows
-        self.now = now
-        self.applied = 0
-        self.ignored: list[str] = []
-        self._states = {key: row.state for key, row in rows.items()}
-        self._costs = {key: row.cost_micros for key, row in rows.items()}
-        self._changes: dict[str, dict[str, Any]] = {}
-        self._events: list[Event] = []
-        self._budget: list[tuple[str, int, int]] = []
-
-    def leave(
-        self, key: str, state: str, event: str, reason: str, *, slot: tuple[datetime, datetime] | None = None
-    ) -> int:
-        """Take a message out of a worker's hands, to `state`."""
-        row = self.rows[key]
-        change: dict[str, Any] = {"reason": reason}
-        if slot is not None:
-            change |= {"not_before": instant_text(slot[0]), "closes_at": instant_text(slot[1])}
-        self._move(row, state, change)
-        self._events.append(
-            Event(
-                message_key=key,
-                at=self.now,
-                event=event,
-                state=state,
-                attempt=row.attempts,
-                began_at=row.intent_at if state == "in_doubt" else None,
-                worker=row.lease_owner,
-                reason=reason,
-            )
-        )
-        self.applied += 1
-        return 1
-
-    def settle(self, item: Settlement) -> None:
-        """Apply one settlement, or note that it changed nothing."""
-        row = self.rows[item.message_key]
-        before = self._states[item.message_key]
-        after = _next_state(before, item.state, fenced_out=item.fence is not None and item.fence != row.fence)
-        known: dict[str, Any] = {
-            "provider": item.provider,
-            "provider_id": item.provider_id,
-            "provider_code": item.provider_code,
-            "segments": item.segments,
-            "cost_micros": item.cost_micros,
-        }
-        change = {name: value for name, value in known.items() if value is not None}
-        if after is not None:
-            change["reason"] = item.reason or ("unknown" if after in ("failed", "in_doubt") else None)
-            if after == "pending" and item.not_before is not None:
-                change["not_before"] = instant_text(item.not_before)
-            self._move(row, after, change)
-            self.applied += 1
-        else:
-            self.ignored.append(item.message_key)
-            change.pop("cost_micros", None)  # what is settled keeps its cost
-            if item.state in _PROOF and before in ("sent", "delivered", "failed") and change:
-                self._changes.setdefault(item.message_key, {}).update(change)
-        self._events.append(
-            Event(
-                message_key=item.message_key,
-                at=item.at or self.now,
-                event=item.state,
-                state=after or before,
-                applied=after is not None,
-                attempt=row.attempts,
-                began_at=row.intent_at,
-                worker=row.lease_owner,
-                reason=item.reason,
-                provider=item.provider,
-                provider_id=item.provider_id,
-                provider_code=item.provider_code,
-                event_key=item.event_key,
-            )
-        )
-
-    def write(self, tx: sa.Connection) -> None:
-        """Write messages, histories and what the campaigns used up."""
-        by_shape: dict[tuple[str, ...], list[str]] = {}
-        for key, change in self._changes.items():
-            by_shape.setdefault(tuple(sorted(change)), []).append(key)
-        now = instant_text(self.now)
-        for shape, keys in by_shape.items():
-            columns: dict[str, Sequence[Any]] = {"message_key": keys}
-            columns |= {name: [self._changes[key][name] for key in keys] for name in shape}
-            columns["updated_at"] = [now] * len(keys)
-            dialect.update_rows(tx, _O, "message_key", columns)
-        append_events(tx, self._events)
-        adjust_budgets(tx, self._budget)
-
-    def _move(self, row: MessageRow, state: str, change: dict[str, Any]) -> None:
-        before, cost = self._states[row.message_key], self._costs[row.message_key]
-        new_cost = int(change.get("cost_micros", cost))
-        counted = int(state in _COUNTED) - int(before in _COUNTED)
-        spent = (new_cost if state in _COUNTED else 0) - (cost if before in _COUNTED else 0)
-        self._budget.append((row.experiment_id, counted, spent))
-        self._states[row.message_key], self._costs[row.message_key] = state, new_cost
-        done = None if state == "pending" else instant_text(self.now)
-        moved = {"state": state, "lease_owner": None, "lease_until": None, "settled_at": done}
-        self._changes.setdefault(row.message_key, {}).update(moved | change)
-
-
-def _next_state(current: str, wanted: str, *, fenced_out: bool) -> str | None:
-    """Give the state a settlement leads to, None when it changes nothing."""
-    if wanted not in schema.TRANSITIONS[current]:
-        return None
-    if wanted in _PROOF:
-        return wanted
-    if fenced_out or (wanted in ("pending", "in_doubt") and current not in ("sending", "in_doubt")):
-        return None
-    return wanted
-
-
 def _holds(row: MessageRow, worker: str | None, fence: int | None) -> bool:
     return (worker is None or row.lease_owner == worker) and (fence is None or row.fence == fence)
 
@@ -426,7 +284,7 @@ def _known_events(tx: sa.Connection, keys: Sequence[str]) -> set[str]:
 def _ended_leases(tx: sa.Connection, now: datetime) -> list[str]:
     query = (
         sa.select(_O.c.message_key)
-        .where(sa.text("outbox.state IN ('claimed', 'sending')"), _O.c.lease_until <= now)
+        .where(sa.text("(outbox.state = 'claimed' OR outbox.state = 'sending')"), _O.c.lease_until <= now)
         .limit(_CHUNK)
         .with_for_update(skip_locked=True)
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from warehouse.ledger import schema
-from warehouse.ledger.claims import Cap
+from warehouse.ledger.claim_rules import Cap
 
 _A = schema.assignments
 _E = schema.experiments
