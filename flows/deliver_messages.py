@@ -8,13 +8,14 @@ from prefect import flow, task
 
 from flows.run_context import named_by, publish_table, scheduled_at, workspace_of
 from flows.steps.deliver_messages import deliver_messages as deliver_step
+from flows.wiring import worker_name
 
 
 @task  # no retries: the ledger resumes at the next run, message by message
 def deliver(workspace: str | None, now: datetime, limit: int | None) -> dict[str, int]:
     """Claim, send and settle until nothing more may leave at `now`."""
     with workspace_of(workspace) as ws:
-        return deliver_step(ws, now=now, limit=limit).counts()
+        return deliver_step(ws, now=now, worker=worker_name(), limit=limit).counts()
 
 
 @flow(name="deliver-messages", flow_run_name=lambda: f"deliver {named_by()}", log_prints=False)

@@ -10,7 +10,7 @@ from typing import Literal
 from prefect import flow, task
 
 from flows.run_context import artifact_key, named_by, publish_table, scheduled_at, workspace_of
-from flows.steps.load_facts import load_customers_from_orders, load_facts
+from flows.steps.load_facts import load_counts, load_customers_from_orders, load_facts
 
 
 @task(retries=2, retry_delay_seconds=30)
@@ -24,7 +24,7 @@ def load(
     """Load one table's files. Safe to retry: a load is atomic and idempotent on keys."""
     with workspace_of(workspace) as ws:
         paths = [Path(file) for file in files]
-        return load_facts(ws, table, paths, renames=renames, now=now).counts()
+        return load_counts(load_facts(ws, table, paths, renames=renames, now=now))
 
 
 @task(retries=2, retry_delay_seconds=30)
@@ -33,7 +33,8 @@ def derive_customers(
 ) -> dict[str, int]:
     """Derive customers from files of orders. Safe to retry."""
     with workspace_of(workspace) as ws:
-        return load_customers_from_orders(ws, [Path(file) for file in files], renames=renames, now=now).counts()
+        paths = [Path(file) for file in files]
+        return load_counts(load_customers_from_orders(ws, paths, renames=renames, now=now))
 
 
 @flow(name="load-files", flow_run_name=lambda: f"load {named_by('table')}", log_prints=False)

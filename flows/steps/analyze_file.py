@@ -11,7 +11,7 @@ from experiments.errors import ExperimentError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from experiments.analyze import Analysis
+    from experiments.analysis import Analysis
 
 
 def analyze_file(
@@ -28,7 +28,7 @@ def analyze_file(
 
     Raises ExperimentError for a file that is missing or unreadable, and for columns or arms that it lacks.
     """
-    from experiments.analyze import analyze
+    from experiments.analysis import analyze
 
     return analyze(
         read_table(path), arm=arm, control=control, metrics=metrics, covariates=covariates, expect=expect, alpha=alpha

@@ -51,3 +51,10 @@ def load_customers_from_orders(
         quarantine_dir=ws.root / "data" / "quarantine",
         now=now,
     )
+
+
+def load_counts(summary: LoadSummary) -> dict[str, int]:
+    """The counts of a load; the rows that were refused by reason."""
+    refused = {f"quarantined: {reason}": n for reason, n in summary.reasons.items()}
+    counts = {"read": summary.read, "added": summary.added, "updated": summary.updated, "unchanged": summary.unchanged}
+    return counts | {"quarantined": summary.quarantined} | refused

@@ -11,7 +11,7 @@ from retain.options import JsonOption
 from retain.printing import percent, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from experiments.analyze import Analysis
+    from experiments.analysis import Analysis
 
 
 def register(app: typer.Typer) -> None:
