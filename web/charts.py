@@ -21,6 +21,11 @@ NARROW: Final = 560
 """Below this width labels stand above their rows."""
 
 
+Charts = Mapping[str, Markup]
+"""One chart, drawn for wide and for narrow pages: "wide" and "narrow" -> SVG."""
+WIDTHS: Final[Mapping[str, int]] = {"wide": 800, "narrow": 340}
+
+
 @dataclass(frozen=True)
 class Interval:
     """One row of a forest plot: a label, the estimate with its interval, a note beside it, and the truth where known.
@@ -95,6 +100,11 @@ def stacked_bars(
     legend_y = len(bars) * row + 18
     shapes.append(_legend([(part, _rect(0, -9, 10, 10, css)) for part, css in used.items()], left, legend_y))
     return _svg(words, width, legend_y + 12, Markup("").join(shapes))
+
+
+def at_both_widths(draw: Callable[[str, int], Markup]) -> Charts:
+    """A chart drawn for wide and for narrow pages; the style sheet shows the one that fits."""
+    return {size: draw(size, width) for size, width in WIDTHS.items()}
 
 
 def nice_ticks(low: float, high: float, *, most: int = 7) -> list[float]:

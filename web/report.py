@@ -20,11 +20,12 @@ FOLDER: Final = Path(__file__).parent / "templates"
 def render_report(data: Mapping[str, Any], *, out: Path) -> Path:
     """Write the report of one experiment to `out` (its folder is made where missing) and give its path back.
 
-    `data` is the JSON of `measure --json` (experiment, as_of, arms, health, results), and where there is more to tell:
-    campaign, description, owner, hypothesis, currency; design (Design.to_json); decision (Verdict.to_json and
-    decision_id); funnel {arm: {planned, sent, failed, in_doubt, pending, skipped: n or {reason: n}}} (channels in
-    between are fine) or messages with the same keys for all arms together; arms may also hold offer and steps (texts);
-    diff (a unified diff); changed_files; truth {arm: lift or {lift}}.
+    `data` is the JSON of `measure --json` (experiment, as_of, arms, health, results) or of `decide --json`, which holds
+    it under measurement. Further keys, all optional: campaign, description, owner, hypothesis, currency; design
+    (Design.to_json); decision (Verdict.to_json and decision_id); funnel {arm: {planned, sent, failed, in_doubt,
+    pending, skipped: n or {reason: n}}}, channels in between are fine, or messages with the same keys for all arms
+    together; arms may also hold offer and steps (texts); diff (a unified diff); changed_files; truth {arm: lift or
+    {lift}}.
 
     The file has no scripts, fetches nothing and forbids both by its content security policy. The same data give the
     same bytes. Raises ReportError where `arms` or `results` are not what a measurement gives.

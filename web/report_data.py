@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 Plain = Mapping[str, Any]
+NET_MARGIN: Final = "net_margin"
+"""The name under which the margin less the cost of messages stands beside the metric margin."""
+UNDER_WAY: Final = frozenset({"claimed", "sending"})
+"""States of messages that are pending for whoever reads a report."""
 
 
 class ReportError(Exception):
@@ -34,7 +38,7 @@ class ReportData:
     def primary(self) -> str:
         """The metric that decides: the design's, else the first one measured."""
         first = self.results[0]["metric"] if self.results else "repurchase"
-        return str(self.design.get("primary") or first)
+        return str(self.design.get("primary") or self.raw.get("primary") or first)
 
     @property
     def control(self) -> str:
@@ -57,10 +61,11 @@ class ReportData:
 
 
 def read_report_data(data: Plain) -> ReportData:
-    """The data with every optional part in its place.
+    """The data with every optional part in its place; what lies under "measurement" counts as if it lay outside.
 
     Raises ReportError where `arms` or `results` are missing or not of the kind that `measure --json` writes.
     """
+    data = {**(data.get("measurement") or {}), **data}
     for key, kind, name in (("arms", Mapping, "a mapping of arms"), ("results", Sequence, "a list of results")):
         if not isinstance(data.get(key), kind):
             raise ReportError(f"report: {key}: {name} expected as `measure --json` gives it, got {data.get(key)!r:.60}")
@@ -71,7 +76,7 @@ def read_report_data(data: Plain) -> ReportData:
     funnel = data.get("funnel") or ({"all arms": data["messages"]} if data.get("messages") else {})
     return ReportData(
         arms=data["arms"],
-        results=data["results"],
+        results=[*data["results"], *({**row, "metric": NET_MARGIN} for row in data.get("margin") or ())],
         health=data.get("health") or {},
         design=data.get("design") or {},
         decision=data.get("decision") or {},
@@ -87,7 +92,8 @@ def _states(counts: Plain) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, value in counts.items():
         if not isinstance(value, Mapping):
-            found[name] = found.get(name, 0) + int(value)
+            state = "pending" if name in UNDER_WAY else name
+            found[state] = found.get(state, 0) + int(value)
         elif name == "skipped":
             found[name] = found.get(name, 0) + sum(int(n) for n in value.values())
         else:

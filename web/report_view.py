@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.metrics import METRICS
-from web import numbers, report_sections, report_words
+from web import numbers, report_gates, report_results, report_sections, report_words
+from web.charts import Charts
 from web.report_data import ReportData, read_report_data
-from web.report_sections import Charts
 from web.tables import Table
 
 Pairs = tuple[tuple[str, str], ...]
@@ -48,6 +48,7 @@ class View:
 def make_view(raw: Mapping[str, Any]) -> View:
     """The view of a report's data (see render_report). Missing parts are left out; nothing is made up."""
     data = read_report_data(raw)
+    raw = data.raw
     rows = [row for row in data.results if row["metric"] == data.primary]
     others = [row for row in data.results if row["metric"] != data.primary]
     verdict = report_words.VERDICTS.get(str(data.decision.get("verdict")), report_words.NO_VERDICT)
@@ -64,14 +65,14 @@ def make_view(raw: Mapping[str, Any]) -> View:
         funnel=report_sections.funnel_table(data),
         funnel_charts=report_sections.funnel_charts(data),
         skipped=report_sections.skipped_table(data),
-        primary=report_sections.results_table(data, rows, primary=True),
+        primary=report_results.results_table(data, rows, primary=True),
         primary_name=report_words.metric(data.primary),
-        primary_charts=report_sections.primary_charts(data, rows),
+        primary_charts=report_results.primary_charts(data, rows),
         with_truth=bool(data.truth),
-        others=report_sections.results_table(data, others, primary=False),
-        other_charts=report_sections.other_charts(data, others),
-        health=report_sections.health_table(data),
-        gates=report_sections.gates_tables(data),
+        others=report_results.results_table(data, others, primary=False),
+        other_charts=report_results.other_charts(data, others),
+        health=report_gates.health_table(data),
+        gates=report_gates.gates_tables(data),
         diff=tuple((_line_class(line), line) for line in str(raw.get("diff") or "").splitlines()),
         changed_files=tuple(str(path) for path in raw.get("changed_files") or ()),
         methods=_methods(data),
@@ -162,7 +163,7 @@ def _provenance(data: ReportData) -> Pairs:
     named = {
         "Experiment": data.raw.get("experiment") or data.design.get("experiment_id"),
         "As of": data.raw.get("as_of"),
-        "Decision": data.decision.get("decision_id"),
+        "Decision": data.decision.get("decision_id") or data.decision.get("id"),
         "Rule version": data.decision.get("rule_version"),
     }
     return tuple((name, str(value)) for name, value in named.items() if value not in (None, ""))

@@ -41,13 +41,14 @@ METRICS: Final[Mapping[str, str]] = {
     "revenue": "Revenue per customer",
     "orders": "Orders per customer",
     "margin": "Margin per customer",
+    "net_margin": "Margin less messages, per customer",
     "spend_per_order": "Revenue per order",
     "unsubscribed": "Unsubscribed",
     "complained": "Complained",
     "message_cost": "Message cost per customer",
     "time_to_repurchase": "Time to repurchase",
 }
-MONEY: Final = frozenset({"revenue", "margin", "spend_per_order", "message_cost"})
+MONEY: Final = frozenset({"revenue", "margin", "net_margin", "spend_per_order", "message_cost"})
 
 STATUSES: Final[Mapping[str, str]] = {
     "insufficient_data": "too few data",
