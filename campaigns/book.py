@@ -59,6 +59,7 @@ def load_book(workspace: Path, *, attributes: Mapping[str, Kind] | None = None) 
     shelf = _Shelf(workspace, attributes)
     files = [shelf.read_campaign(path) for path in shelf.campaign_paths()]
     shelf.check_names()
+    shelf.check_endings()
     shelf.raise_problems()
     campaigns = {file.campaign.name: file for file in files if file is not None}
     return Book(
@@ -106,8 +107,6 @@ class _Shelf:
 
     def campaign_paths(self) -> list[Path]:
         """Every campaign file, by name."""
-        for stray in sorted(self._folder.glob("*.yml")):
-            self._add(stray, 1, 1, "", "is not read; rename it to end in .yaml")
         return [path for path in sorted(self._folder.glob("*.yaml")) if path.name not in (OFFERS, SEGMENTS)]
 
     def name_of(self, path: Path) -> str:
@@ -148,6 +147,11 @@ class _Shelf:
                 self._add(path, place.line, place.column, "campaign", message)
             first.setdefault(name, path)
 
+    def check_endings(self) -> None:
+        """Note every file that looks as if it were read."""
+        for stray in sorted(self._folder.glob("*.yml")):
+            self._add(stray, 1, 1, "", "is not read; rename it to end in .yaml")
+
     def raise_problems(self) -> None:
         """Raises BookErrors when anything was noted."""
         if self._problems:
@@ -169,6 +173,9 @@ class _Shelf:
             return Segments({}, attributes)
         source = self._source(path)
         _, issues = validate(dict[SegmentName, SegmentDefinition], source.values, ())
+        for name in sorted(set(_texts(source.values)) & set(attributes or {})):
+            message = f'"{name}" is a column of the customers already; give the segment another name'
+            issues.append(Issue((name,), message, at_key=True))
         self._note(path, source, issues)
         segments = Segments(_texts(source.values), attributes)
         for issue in segments.issues:
@@ -201,13 +208,13 @@ class _Shelf:
 
     def _source(self, path: Path) -> Source:
         if path not in self._sources:
-            source = self._sources[path] = read_yaml(path)
-            for flaw in source.flaws:
-                self._add(path, flaw.place.line, flaw.place.column, show_path(flaw.location), flaw.message)
+            self._sources[path] = read_yaml(path)
         return self._sources[path]
 
     def _note(self, path: Path, source: Source, issues: Iterable[Issue]) -> None:
-        """Note the issues, except those of values the file's own flaws explain."""
+        """Note the file's flaws and the issues, except those of values that the flaws explain."""
+        for flaw in source.flaws:
+            self._add(path, flaw.place.line, flaw.place.column, show_path(flaw.location), flaw.message)
         if source.values is None:
             return
         flawed = {flaw.location for flaw in source.flaws}

@@ -190,7 +190,8 @@ class _Reader:
         text = str(node.value)
         match str(node.tag).removeprefix(_TAG):
             case "null":
-                self._flaw(node, location, "has no value; give it one or remove the key")
+                place = self._source.keys.get(location) or _start(node)
+                self._source.flaws.append(Flaw(place, location, "has no value; give it one or remove the key"))
                 return None
             case "bool":
                 return text.lower() == "true"
