@@ -16,7 +16,7 @@ from campaigns.nearest import did_you_mean
 from campaigns.offers import Offer, offer_code, offer_facts
 from campaigns.problems import Problem, Severity, in_order, show_path
 from campaigns.yaml_source import Location, Source, read_yaml
-from channels.message import Sms
+from channels.message import Email, Sms
 from channels.render import Reference, Renderer, RenderError
 from channels.sms_length import measure_sms, outside_gsm7
 from channels.variables import is_known, sample_context, suggest
@@ -29,6 +29,10 @@ _LEGAL: Final[Mapping[str, str]] = {
 _SAMPLES: Final[Mapping[Kind, object]] = {"number": 12, "text": "example", "boolean": True, "instant": "2026-09-30"}
 _LONG_DATE: Final = datetime(2026, 9, 30, tzinfo=UTC)  # as long as a date in English gets
 _SAMPLE_SECRET: Final = "only for measuring lengths"  # noqa: S105  # codes of previews are not real
+_TEXT_WITHOUT_WAY_OUT: Final = (
+    "the plain-text part does not show how to unsubscribe; put {{ unsubscribe_url }} in it, or remove the file: a text "
+    "is made from the HTML"
+)
 _FEW: Final = 5
 
 
@@ -93,7 +97,7 @@ class _Linter:
     def check_use(self, use: _Use) -> Iterator[Problem]:
         """What is wrong with one template where one step uses it, in each of its languages."""
         if not self._renderer.exists(use.channel, use.template):
-            wanted = f"templates/{use.channel}/{use.template}.{MAIN_FILE[use.channel]}.j2"
+            wanted = f"{self._templates.name}/{use.channel}/{use.template}.{MAIN_FILE[use.channel]}.j2"
             meant = did_you_mean(use.template, self._renderer.names(use.channel))
             yield self._in_campaign(
                 use.location, f'no {use.channel} template "{use.template}"{meant}; expected {wanted}'
@@ -159,12 +163,8 @@ class _Linter:
         except RenderError as error:
             yield self._in_template(error.template, error.line, error.message)
             return
-        unknown = list(self._check_variables(use, references))
-        yield from unknown
-        if use.channel == "email":
-            yield from self._check_legal(use, locale, references)
-        if not unknown:
-            yield from self._check_rendered(use, locale)
+        found = [*self._check_variables(use, references), *self._check_legal(use, locale, references)]
+        yield from found if found else self._check_rendered(use, locale)
 
     def _check_variables(self, use: _Use, references: Iterable[Reference]) -> Iterator[Problem]:
         able = _offer_fields(use.offer)
@@ -182,6 +182,8 @@ class _Linter:
 
     def _check_legal(self, use: _Use, locale: str | None, references: Iterable[Reference]) -> Iterator[Problem]:
         """Every e-mail carries the way out and the postal address in its HTML."""
+        if use.channel != "email":
+            return
         said = {r.path for r in references if not r.file.endswith((".subject.j2", ".text.j2"))}
         for variable, what in _LEGAL.items():
             if variable not in said:
@@ -199,6 +201,8 @@ class _Linter:
             return
         if isinstance(content, Sms):
             yield from self._check_length(use, locale, content.body)
+        if isinstance(content, Email) and str(context["unsubscribe_url"]) not in content.text:
+            yield self._in_template(_file_name(use, locale, "text"), 1, _TEXT_WITHOUT_WAY_OUT)
         try:
             known_least = {**context, "customer": {"customer_id": "C-1"}}
             self._renderer.render(use.channel, use.template, known_least, locale=locale)
@@ -254,9 +258,9 @@ def _channel_location(number: int) -> Location:
     return ("template",) if number == 0 else ("fallback", number - 1)
 
 
-def _file_name(use: _Use, locale: str | None) -> str:
+def _file_name(use: _Use, locale: str | None, part: str | None = None) -> str:
     tag = f".{locale}" if locale else ""
-    return f"{use.channel}/{use.template}{tag}.{MAIN_FILE[use.channel]}.j2"
+    return f"{use.channel}/{use.template}{tag}.{part or MAIN_FILE[use.channel]}.j2"
 
 
 def _offer_fields(offer: Offer | None) -> frozenset[str]:
