@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from experiments.aggregates import Moments
+from experiments.aggregates import Moments, SurvivalCounts
 from experiments.compare import compare
+from experiments.compare_survival import compare_survival
 from experiments.errors import ExperimentError
 from experiments.health import Srm, srm
 from experiments.metrics import Metric, parse_metric
 from experiments.results import Result
-from experiments.table import Missing, Table, arm_moments
+from experiments.table import Missing, Table, arm_moments, arm_survival
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,13 +81,19 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     wanted = read_metrics(metrics, covariates)
     for name, share in (winsorise or {}).items():
         read.winsorise(_metric_named(wanted, name).column, share)
-    columns = [column for metric in wanted for column in metric.needs]
+    moment_metrics = [metric for metric in wanted if metric.kind != "survival"]
+    columns = [column for metric in moment_metrics for column in metric.needs]
     counts = {name: moments.n for name, moments in arm_moments(read, arm=arm, columns=()).items()}
     if missing == "drop":
-        per_metric = [arm_moments(read, arm=arm, columns=metric.needs) for metric in wanted]
+        moments = {metric.name: arm_moments(read, arm=arm, columns=metric.needs) for metric in moment_metrics}
     else:
-        per_metric = [arm_moments(read, arm=arm, columns=columns)] * len(wanted)
-    return _analysis(wanted, per_metric, counts, _Frame(control, alpha, expect))
+        moments = dict.fromkeys((metric.name for metric in moment_metrics), arm_moments(read, arm=arm, columns=columns))
+    times = {
+        metric.name: arm_survival(read, arm=arm, time=metric.columns[0], event=metric.columns[1])
+        for metric in wanted
+        if metric.kind == "survival"
+    }
+    return _analysis(wanted, _Collected(moments, times, counts), _Frame(control, alpha, expect))
 
 
 def analyze_moments(
@@ -98,10 +105,14 @@ def analyze_moments(
     expect: Mapping[str, float] | None = None,
     alpha: float = 0.05,
 ) -> Analysis:
-    """`analyze` for aggregates that a database made: moments per arm of every column that `needed_columns` lists."""
+    """`analyze` for aggregates that a database made: moments per arm of every column that `needed_columns` lists.
+
+    Survival metrics need day counts: `compare_survival.compare_survival`.
+    """
     wanted = read_metrics(metrics, covariates)
     counts = {name: part.n for name, part in moments.items()}
-    return _analysis(wanted, [moments] * len(wanted), counts, _Frame(control, alpha, expect))
+    collected = _Collected({metric.name: moments for metric in wanted}, {}, counts)
+    return _analysis(wanted, collected, _Frame(control, alpha, expect))
 
 
 def needed_columns(metrics: Sequence[str | Metric], covariates: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -127,17 +138,27 @@ class _Frame:
     expect: Mapping[str, float] | None
 
 
-def _analysis(
-    wanted: Sequence[Metric], per_metric: Sequence[Mapping[str, Moments]], counts: Mapping[str, int], frame: _Frame
-) -> Analysis:
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    moments: Mapping[str, Mapping[str, Moments]]
+    times: Mapping[str, Mapping[str, SurvivalCounts]]
+    counts: Mapping[str, int]
+
+
+def _analysis(wanted: Sequence[Metric], collected: _Collected, frame: _Frame) -> Analysis:
+    counts = collected.counts
     if frame.control not in counts:
         raise ExperimentError(f"control {frame.control!r} is not among the arms {', '.join(counts)}")
     if not 0.0 < frame.alpha < 1.0:
         raise ExperimentError(f"alpha must lie between 0 and 1, got {frame.alpha}")
     expect = frame.expect
     results: list[Result] = []
-    for metric, moments in zip(wanted, per_metric, strict=True):
-        results += compare(metric, moments, control=frame.control, alpha=frame.alpha)
+    for metric in wanted:
+        if metric.name in collected.times:
+            arms = collected.times[metric.name]
+            results += compare_survival(metric, arms, control=frame.control, alpha=frame.alpha)
+        else:
+            results += compare(metric, collected.moments[metric.name], control=frame.control, alpha=frame.alpha)
     check = srm(counts, expect) if expect is not None else Srm(None, len(counts) - 1, None)
     return Analysis(frame.control, frame.alpha, dict(counts), check, tuple(results))
 

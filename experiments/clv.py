@@ -139,11 +139,13 @@ def _bgnbd_terms(parameters: Array, x: Array, t_x: Array, T: Array) -> Array:
     from scipy.special import betaln, gammaln
 
     r, alpha, a, b = parameters
-    shared = gammaln(r + x) - gammaln(r) + r * np.log(alpha)
-    alive = betaln(a, b + x) - betaln(a, b) - (r + x) * np.log(alpha + T)
-    later = np.maximum(x, 1.0)
-    gone = betaln(a + 1.0, b + later - 1.0) - betaln(a, b) - (r + x) * np.log(alpha + t_x)
-    terms: Array = shared + np.where(x > 0, np.logaddexp(alive, gone), alive)
+    counts, place = np.unique(x, return_inverse=True)  # few distinct counts: the special functions are the cost
+    later = np.maximum(counts, 1.0)
+    shared = gammaln(r + counts) - gammaln(r) + r * np.log(alpha) - betaln(a, b)
+    stays, leaves = betaln(a, b + counts), betaln(a + 1.0, b + later - 1.0)
+    alive = stays[place] - (r + x) * np.log(alpha + T)
+    gone = np.where(x > 0, leaves[place] - (r + x) * np.log(alpha + t_x), -np.inf)
+    terms: Array = shared[place] + np.logaddexp(alive, gone)
     return terms
 
 
@@ -166,15 +168,17 @@ def _gamma_gamma_terms(parameters: Array, x: Array, value: Array) -> Array:
 
 
 def _minimise(loss: Any, starts: list[Array]) -> tuple[Array, float]:
-    """The best of several starts, in the logs of the parameters, bounded to what can be computed with."""
+    """The first start that converges (else the best), in the logs of the parameters, bounded to what can be computed."""
     import numpy as np
     from scipy.optimize import minimize
 
     best: tuple[Array, float] | None = None
     for start in starts:
-        found = minimize(loss, start, method="L-BFGS-B", bounds=[(-12.0, 12.0)] * start.size, options={"ftol": 1e-14})
+        found = minimize(loss, start, method="L-BFGS-B", bounds=[(-12.0, 12.0)] * start.size, options={"ftol": 1e-12})
         if np.isfinite(found.fun) and (best is None or found.fun < best[1]):
             best = (found.x, float(found.fun))
+        if found.success and best is not None:
+            break
     if best is None:
         raise ExperimentError("the likelihood could not be maximised; check the purchase history for impossible values")
     return best
