@@ -67,7 +67,8 @@ class Reach:
 
     def any_of(self, kind: Mapping[str, NDArray[np.bool_]], channels: Sequence[str]) -> NDArray[np.bool_]:
         """True where at least one of the channels is open in the sense of `kind` (has, consented or open)."""
-        return np.logical_or.reduce([kind[c] for c in channels])
+        found: NDArray[np.bool_] = np.logical_or.reduce([kind[c] for c in channels])
+        return found
 
     def first_open(self, channels: Sequence[str], rows: NDArray[np.intp]) -> NDArray[np.object_]:
         """The first open channel of each row; the rows must have one (eligibility has seen to that)."""

@@ -82,7 +82,8 @@ class ContentMaker:
 
     def _blame(self, message: ClaimedMessage, contact: Contact, error: RenderError) -> Unsendable:
         """Tell a broken template, which would burn every message, from values of one customer that do not fit it."""
-        sample = sample_context(dict(contact.attributes))
+        plain = {name: "x" if isinstance(value, str) else value for name, value in contact.attributes.items()}
+        sample = sample_context(plain)
         try:
             self._ws.renderer.render(cast(Channel, message.channel), message.template, sample, locale=contact.locale)
         except RenderError:
