@@ -108,15 +108,17 @@ def _difference(value: object) -> Difference | None:
 
 
 def _check_unit(effect: Difference, metric: Metric, location: tuple[str | int, ...]) -> Iterator[Issue]:
-    """A share moves by percentage points, money by money, a count by a number, each also by per cent of control."""
-    if effect.unit == "%":
-        return
+    """A share moves by percentage points, money by money, a count by a number, each also by per cent of control.
+
+    Money may also be a plain number, which is how a lift is written back.
+    """
     money = metric.unit.startswith("money")
-    fits = (
-        effect.unit == "pp" if metric.kind == "proportion" else (len(effect.unit) == 3) == money and effect.unit != "pp"
-    )
+    if metric.kind == "proportion":
+        wanted, fits = "1.5pp", effect.unit in ("%", "pp")
+    else:
+        wanted = "0.50 EUR" if money else "0.05"
+        fits = effect.unit in ("%", "") or (money and effect.unit != "pp")
     if not fits:
-        wanted = "1.5pp" if metric.kind == "proportion" else "0.50 EUR" if money else "0.05"
         yield Issue(location, f'{metric.name} is measured in {metric.unit}: write "{wanted}", not "{effect}"')
 
 

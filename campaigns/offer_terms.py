@@ -134,23 +134,19 @@ class PercentOff(_Costly):
 
 
 class AmountOff(_Costly):
-    """A discount of a fixed amount."""
+    """A discount of a fixed amount. From which order value on, the text says."""
 
     kind: Literal["amount_off"]
     """What kind of offer it is."""
     amount: Annotated[Money, BeforeValidator(above_zero(parse_money, "an amount")), AMOUNT_SCHEMA]
     """How much is taken off."""
-    minimum_order: Amount | None = None
-    """From which order value on."""
 
 
 class FreeShipping(_Costly):
-    """The company pays for shipping."""
+    """The company pays for shipping. From which order value on, the text says."""
 
     kind: Literal["free_shipping"]
     """What kind of offer it is."""
-    minimum_order: Amount | None = None
-    """From which order value on."""
 
 
 class Points(_Costly):
@@ -180,8 +176,6 @@ class Bundle(_Costly):
     """What kind of offer it is."""
     items: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=2)
     """What is in it."""
-    price: Amount | None = None
-    """What it costs the customer."""
 
 
 class Upgrade(_Costly):
