@@ -24,6 +24,8 @@ def make_workspace(root: Path, *, book: Path | None = None, templates: Path | No
     sources = {
         Path("campaigns/book"): book or TREE / "campaigns" / "book",
         Path("campaigns/schema.json"): TREE / "campaigns" / "schema.json",
+        Path("campaigns/schema-offers.json"): TREE / "campaigns" / "schema-offers.json",
+        Path("campaigns/schema-segments.json"): TREE / "campaigns" / "schema-segments.json",
         Path("templates"): templates or TREE / "templates",
         Path("retain.toml"): TREE / "retain.toml",
         Path("prefect.yaml"): TREE / "prefect.yaml",
