@@ -13,7 +13,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, nodes, pass_context
+from jinja2 import BaseLoader, StrictUndefined, TemplateSyntaxError, Undefined, nodes, pass_context
 from jinja2.environment import TemplateModule
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, TemplateReference
@@ -68,6 +68,8 @@ _METHODS: Final[Mapping[type, frozenset[str]]] = {
 }
 _CALLABLE: Final = (Macro, BlockReference, LoopContext)
 _MAX_TOKENS: Final = 20_000
+_MAX_DEPTH: Final = 30
+_BLOCK_WORDS: Final = frozenset({"for", "if", "macro", "call", "filter", "block", "with"})
 _MAX_INT_BITS: Final = 128
 
 
@@ -98,15 +100,27 @@ class Environment(ImmutableSandboxedEnvironment):
         self.globals = {"range": _bounded_range, "namespace": Namespace}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
-        for count, (line, _, _) in enumerate(self.lex(source, name, filename)):
-            if count > _MAX_TOKENS:
-                raise TemplateSyntaxError(f"more than {_MAX_TOKENS:,} words of template code", line, name, filename)
+        self._check_size(source, name, filename)
         tree: nodes.Template = _Meter(name, filename).visit(super()._parse(source, name, filename))
         tree.body.insert(0, _charge_node(tree))
         return tree
 
+    def _check_size(self, source: str, name: str | None, filename: str | None) -> None:
+        """Refuse before parsing what would take long to compile."""
+        depth, begins = 0, False
+        for count, (line, kind, word) in enumerate(self.lex(source, name, filename)):
+            if count > _MAX_TOKENS:
+                raise TemplateSyntaxError(f"more than {_MAX_TOKENS:,} words of template code", line, name, filename)
+            if begins and kind == "name":
+                depth += (word in _BLOCK_WORDS) - (word.startswith("end") and word[3:] in _BLOCK_WORDS)
+            begins = kind == "block_begin" or (begins and kind == "whitespace")
+            if depth > _MAX_DEPTH:
+                raise TemplateSyntaxError(f"more than {_MAX_DEPTH} blocks inside each other", line, name, filename)
+
     def getattr(self, obj: Any, attribute: str) -> Any:
         """`obj.attribute`: a key of a mapping first, then one of the few allowed attributes."""
+        if isinstance(obj, Undefined):
+            str(obj)  # raises, naming what is unknown
         if isinstance(obj, (Mapping, TemplateReference)):
             try:
                 return obj[attribute]
@@ -133,7 +147,7 @@ class Environment(ImmutableSandboxedEnvironment):
         """Whether a template may read this attribute: an allow-list per type."""
         if attr.startswith("_"):
             return False
-        if isinstance(obj, (Namespace, TemplateModule, StrictUndefined)):
+        if isinstance(obj, (Namespace, TemplateModule)):
             return True
         return any(isinstance(obj, kind) and attr in allowed for kind, allowed in _METHODS.items())
 
@@ -147,6 +161,8 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Call a macro, block or method, and charge what it gives."""
+        if isinstance(obj, Undefined):
+            str(obj)  # raises, naming what is unknown
         spend()
         result = super().call(context, obj, *args, **kwargs)
         spend_for(result)
@@ -174,7 +190,7 @@ class ExplainingUndefined(StrictUndefined):
     def _undefined_message(self) -> str:
         name = str(self._undefined_name)
         obj = self._undefined_obj
-        if not isinstance(obj, Mapping):
+        if self._undefined_hint or not isinstance(obj, Mapping):
             return str(super()._undefined_message)
         near = nearest(name, [str(key) for key in obj])
         return f"unknown field {name!r}" + (f" (did you mean {near!r}?)" if near else "")
@@ -274,7 +290,7 @@ def _print_text(_context: Context, value: Any) -> Any:
         raise SecurityError(
             "a value is missing here; give it a default, e.g. {{ customer.first_name|default('there') }}"
         )
-    if not isinstance(value, (str, int, float, Decimal, date, StrictUndefined)):
+    if not isinstance(value, (str, int, float, Decimal, date, Undefined)):
         raise SecurityError(f"a {type(value).__name__} cannot be printed; print its items, or use join")
     text = value if isinstance(value, str) else str(value)
     spend(len(text))

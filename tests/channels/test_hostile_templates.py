@@ -1,0 +1,192 @@
+"""Templates written to hang or to fill memory are stopped: each in less than a second and 200 MB, with a clear error."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from channels.render import Renderer, RenderError
+
+HOSTILE = [
+    "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}",
+    "{% for a in range(1000) %}{% for b in range(1000) %}" + "x" * 1000 + "{% endfor %}{% endfor %}",
+    "{% for a in range(1000) %}{% set x %}{% for b in range(1000) %}{{ 'x' * 1000 }}{% endfor %}{% endset %}{% endfor %}",
+    "{{ range(99999)|list|length }}",
+    "{{ range(10**9)|list }}",
+    "{{ 'a' * 10**9 }}",
+    "{{ 10**9 * 'a' }}",
+    "{{ ('a' * 1000) * 1000000 }}",
+    "{{ [1] * 10**9 }}",
+    "{{ 9**9**9 }}",
+    "{{ 9**99999999 }}",
+    "{% set n = namespace(x=2) %}{% for i in range(1000) %}{% set n.x = n.x * n.x %}{% endfor %}{{ n.x }}",
+    "{% set n = namespace(x='ab') %}{% for i in range(1000) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x|length }}",
+    "{% set n = namespace(x='ab') %}{% for i in range(1000) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+    "{% set n = namespace(x=[1]) %}{% for i in range(1000) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x|length }}",
+    "{% set n = namespace(x='a') %}{% for i in range(1000) %}{% set n.x = n.x|replace('a', 'aa') %}{% endfor %}{{ n.x|length }}",
+    "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}",
+    "{{ ('a' * 1000)|replace('', 'b' * 100000) }}",
+    "{% set n = namespace(x='a') %}{% for i in range(1000) %}{% set n.x = [n.x, n.x]|join(n.x) %}{% endfor %}{{ n.x }}",
+    "{{ (range(1000)|list)|join('x' * 100000) }}",
+    "{{ (('a' * 100000).split('') if false else (range(1000)|list * 1000))|join }}",
+    "{{ 'a'|center(3 * 10**8) }}",
+    "{{ 'a'.center(3 * 10**8) }}",
+    "{{ 'a'.ljust(3 * 10**8) }}",
+    "{{ 'a'.zfill(3 * 10**8) }}",
+    "{{ 'a\t'.expandtabs(3 * 10**8) }}",
+    "{{ 'a\nb'|indent(3 * 10**8) }}",
+    "{{ ('a\n' * 100000)|indent(1000) }}",
+    "{{ '%1000000000d'|format(1) }}",
+    "{{ '%.1000000000f'|format(1) }}",
+    "{{ '%*d'|format(1000000000, 1) }}",
+    "{{ '%1000000000d' % 1 }}",
+    "{{ '{:>1000000000}'.format(1) }}",
+    "{{ 1.5|round(10**9) }}",
+    "{{ 1.5|round(10**9, 'floor') }}",
+    "{{ {'a': 1}|tojson(10**9) }}",
+    "{{ lipsum(10**6) }}",
+    "{{ range(10**6)|batch(10**9, 'x')|list }}",
+    "{{ 'a'|slice(10**9)|list }}",
+    "{{ 'a b'|wordwrap(1, true, 'x' * 1000000) }}",
+    "{% macro m(n) %}{{ m(n + 1) ~ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+    "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(60) }}",
+    "{% macro m(n) %}{% if n %}{% set a = m(n - 1) %}{% set b = m(n - 1) %}{% endif %}{% endmacro %}{{ m(60) }}",
+    "{% block a %}{{ self.a() }}{{ self.a() }}{% endblock %}",
+    "{% include 'sms/t.txt.j2' %}{% include 'sms/t.txt.j2' %}",
+    "{% extends 'sms/t.txt.j2' %}",
+    "{% import 'sms/t.txt.j2' as t %}{{ t.x }}",
+    "{% for i in range(1000) %}{% include 'partials/big.j2' %}{% endfor %}",
+    "{% set n = namespace(x=[1]) %}{% for i in range(1000) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x|string }}",
+    "{% set n = namespace(x=[1]) %}{% for i in range(1000) %}{% set n.x = (n.x, n.x) %}{% endfor %}{{ n.x|tojson }}",
+    "{% set n = namespace(x={'a': 1}) %}{% for i in range(1000) %}{% set n.x = {'a': n.x, 'b': n.x} %}{% endfor %}{{ n.x|tojson }}",
+    "{{ ([customer] * 100000)|tojson }}",
+    "{{ ([customer] * 1000)|string|length }}",
+    "{{ ([customer] * 1000)|upper|length }}",
+    "{{ ([customer] * 1000) ~ '' }}",
+    "{{ ([customer] * 1000)|join|length }}",
+    "{{ (-10**9)|_charge }}{% for a in range(1000) %}{% for b in range(1000) %}{{ (-10**9)|_charge }}{% endfor %}{% endfor %}",
+    "{% for a in range(1000) %}{% for b in range(1000) %}{% if a in range(1000)|list %}{% endif %}{% endfor %}{% endfor %}",
+    "{% for a in 'a' * 1000000 %}{% for b in 'b' * 1000000 %}{% endfor %}{% endfor %}",
+    "{{ ('a' * 1000000)|map('upper')|map('lower')|list|length }}",
+    "{% for i in range(1000) %}{{ ('b' * 10000)|list|sort|length }}{% endfor %}",
+    "{% for i in range(1000) %}{{ customer.long|striptags|urlencode|length }}{% endfor %}",
+    "{% for i in range(1000) recursive %}{{ loop(range(1000)) }}{% endfor %}",
+    "{{ " + "(" * 50_000 + "1" + ")" * 50_000 + " }}",
+    "{{ " + "+".join(["1"] * 60_000) + " }}",
+    "{{ " + "not " * 50_000 + "1 }}",
+    "{{ " + "[" * 50_000 + "]" * 50_000 + " }}",
+    "{{ " + "9" * 100_000 + " }}",
+    "{{ a" + ".a" * 60_000 + " }}",
+    "{{ 'x'" + "|upper" * 40_000 + " }}",
+    "{% if 1 %}" * 20_000,
+    "{% for i in range(9) %}" * 200 + "x" + "{% endfor %}" * 200,
+    "{{ x }}" * 30_000,
+    "{#" * 120_000,
+    "{{ '" + "\\" * 200_000,
+    "{% raw %}" * 25_000,
+    "x" * 200_000,
+    "{{ 'é' * 1000000 }}",
+]  # fmt: skip
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from channels.render import Renderer, RenderError
+import html2text, jinja2.sandbox
+
+folder, names = Path(sys.argv[1]), sys.argv[2:]
+customer = {"long": "<b>x</b>" * 8000, "name": "Ann"}
+Renderer([folder]).render("sms", "warm", {})
+size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 200 * 2**20,) * 2)
+for name in names:
+    try:
+        Renderer([folder / name]).render("sms", "t", {"customer": customer, "x": "y", "a": {}})
+    except RenderError as error:
+        assert "MemoryError" not in str(error), (name, str(error))
+    else:
+        raise SystemExit(f"{name} was rendered")
+print("stopped", len(names))
+"""
+
+CUSTOMER = {"long": "<b>x</b>" * 8_000, "name": "Ann"}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=[f"{number}-{text[:40]}" for number, text in enumerate(HOSTILE)])
+def test_a_hostile_template_is_stopped_in_a_second(templates: Callable[..., Renderer], text: str) -> None:
+    renderer = templates({"sms/t.txt.j2": text, "partials/big.j2": "x" * 100_000})
+    started = time.perf_counter()
+
+    with pytest.raises(RenderError) as caught:
+        renderer.render("sms", "t", {"customer": CUSTOMER, "x": "y", "a": {}})
+
+    assert time.perf_counter() - started < 1.0
+    assert len(str(caught.value)) < 400
+
+
+def test_no_hostile_template_needs_200_mb(tmp_path: Path) -> None:
+    """All of them in one process that may grow by 200 MB and no more."""
+    (tmp_path / "sms").mkdir()
+    (tmp_path / "sms/warm.txt.j2").write_text("x")
+    for number, text in enumerate(HOSTILE):
+        for name, content in {"sms/t.txt.j2": text, "partials/big.j2": "x" * 100_000}.items():
+            path = tmp_path / str(number) / name
+            path.parent.mkdir(parents=True)
+            path.write_text(content)
+    names = [str(number) for number in range(len(HOSTILE))]
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), *names], capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout.strip(), done.stderr) == (f"stopped {len(HOSTILE)}", "")
+    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY or done.returncode == 0
+
+
+HOSTILE_HTML = [
+    "<blockquote>" * 15_000,
+    "<ul><li>" * 15_000,
+    "<div>" * 40_000 + "x",
+    "<a href='" + "x" * 200_000,
+    "<!--" * 50_000,
+    "&" * 200_000,
+    "<pre>" * 40_000 + "x\n" * 10_000,
+    "<![CDATA[" * 20_000,
+    "<" * 200_000,
+    "<table><tr><td>" * 12_000,
+    "<a href='https://x.example/'>" * 8_000,
+    "<a" * 100_000,
+    "</" * 100_000,
+    "<!" * 100_000,
+    "<?" * 100_000,
+    "&a" * 100_000,
+    "&#x" * 80_000,
+    "<a b='>" * 30_000,
+    "<a b='" + "\">" * 60_000,
+    "<script>" * 25_000,
+    "<style>" * 25_000 + "</" * 10_000,
+    "<title>" * 25_000,
+    "<!-- -->" * 30_000,
+    " " * 200_000,
+    "\n" * 200_000,
+    "<br>" * 50_000,
+    "# " * 100_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("html", HOSTILE_HTML, ids=[repr(html[:16]) for html in HOSTILE_HTML])
+def test_hostile_html_becomes_plain_text_in_a_second(html: str) -> None:
+    from channels.plain_text import to_plain_text
+
+    started = time.perf_counter()
+
+    text = to_plain_text(html)
+
+    assert time.perf_counter() - started < 1.0
+    assert len(text) < 1_000_000
