@@ -16,7 +16,9 @@ from markupsafe import Markup, escape
 ROW: Final = 36
 HEADING: Final = 30
 LABEL_WIDTH: Final = 168
-NOTE_WIDTH: Final = 176
+NOTE_WIDTH: Final = 184
+LETTER: Final = 7.8
+"""How wide a letter of a label is on average, in pixels."""
 NARROW: Final = 560
 """Below this width labels stand above their rows."""
 
@@ -88,7 +90,8 @@ def stacked_bars(
     shapes: list[Markup] = []
     for i, (label, parts) in enumerate(bars.items()):
         top = i * row
-        shapes.append(_text(0, top + (14 if narrow else 21), label, "label"))
+        room = width if narrow else LABEL_WIDTH - 8
+        shapes.append(_text(0, top + (14 if narrow else 21), _shorten(label, room), "label"))
         x, y = float(left), top + (22 if narrow else 6)
         shapes.append(_rect(x, y, space * sum(parts.values()) / longest, 22, "empty"))
         for part, css in classes.items():
@@ -166,14 +169,14 @@ def _grid(layout: _Layout, axis: Axis, top: int, bottom: int) -> Markup:
 def _forest_row(layout: _Layout, row: Interval, top: int) -> Markup:
     css = " strong" if row.strong else ""
     if layout.narrow:
-        middle = top + 40
-        parts = [
-            _text(0, top + 18, row.label, f"label{css}"),
-            _text(layout.width, top + 18, row.note, "note", anchor="end"),
-        ]
+        middle, label_y = top + 40, top + 18
+        room = layout.width - LETTER * len(row.note) - 12
+        note = _text(layout.width, label_y, row.note, "note", anchor="end")
     else:
         middle = top + layout.row // 2
-        parts = [_text(0, middle + 5, row.label, f"label{css}"), _text(layout.right + 16, middle + 5, row.note, "note")]
+        label_y, room = middle + 5, LABEL_WIDTH - 8
+        note = _text(layout.right + 16, label_y, row.note, "note")
+    parts = [_text(0, label_y, _shorten(row.label, room), f"label{css}"), note]
     if row.low is not None and row.high is not None:
         low, high = layout.x(row.low), layout.x(row.high)
         parts.append(_line(low, middle, high, middle, f"interval{css}"))
@@ -229,6 +232,12 @@ def _text(x: float, y: float, words: str, css: str, *, anchor: str = "start") ->
     return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
         css, _n(x), _n(y), anchor, escape(words)
     )
+
+
+def _shorten(words: str, room: float) -> str:
+    """The words if they fit into so many pixels, else their beginning; the table beside the chart has them whole."""
+    most = max(3, int(room / LETTER))
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"
 
 
 def _n(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
 NOTHING: Final = "–"
@@ -34,9 +35,18 @@ def amount(value: float | None, *, unit: str = "") -> str:
     return NOTHING if value is None else _with_unit(_minus(f"{value:,.{digits(value)}f}"), unit)
 
 
-def change(value: float | None, *, unit: str = "") -> str:
+def change(value: float | None, *, digits: int, unit: str = "") -> str:
     """+0.42 EUR: a difference between two amounts"""
-    return NOTHING if value is None else _with_unit(signed(value, digits=digits(value)), unit)
+    return NOTHING if value is None else _with_unit(signed(value, digits=digits), unit)
+
+
+def instant(text: str) -> str:
+    """2026-04-04 09:00 UTC of an instant in ISO 8601; what is none stays as it is."""
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC") if at.tzinfo else text
 
 
 def p_value(value: float | None) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+
+from web import report_words
 
 Plain = Mapping[str, Any]
 NET_MARGIN: Final = "net_margin"
@@ -59,6 +61,27 @@ class ReportData:
         """The kind of a metric that was measured ("" for others)."""
         return next((str(row["kind"]) for row in self.results if row["metric"] == metric), "")
 
+    def difference(self, metric: str, value: float | None) -> str:
+        """A measured difference as people read it: all of a metric have the same decimals."""
+        kind = self.kind(metric)
+        return report_words.difference(metric, kind, value, self.currency, digits=self._decimals(metric, kind))
+
+    def step(self, metric: str, value: float, *, kind: str = "") -> str:
+        """A difference that stands alone, such as a threshold, with as many decimals as it needs itself."""
+        kind = kind or self.kind(metric)
+        digits = report_words.decimals(kind, abs(value))
+        return report_words.difference(metric, kind, value, self.currency, digits=digits)
+
+    def interval(self, row: Plain) -> str:
+        """The interval of a result, in the unit and with the decimals of its difference."""
+        kind = str(row["kind"])
+        digits = self._decimals(str(row["metric"]), kind)
+        return report_words.interval(kind, row.get("low"), row.get("high"), digits=digits)
+
+    def _decimals(self, metric: str, kind: str) -> int:
+        found = [abs(row["difference"]) for row in self.results if row["metric"] == metric and row.get("difference")]
+        return report_words.decimals(kind, max(found, default=0.0))
+
 
 def read_report_data(data: Plain) -> ReportData:
     """The data with every optional part in its place; what lies under "measurement" counts as if it lay outside.
@@ -80,7 +103,7 @@ def read_report_data(data: Plain) -> ReportData:
         health=data.get("health") or {},
         design=data.get("design") or {},
         decision=data.get("decision") or {},
-        funnel={str(arm): _states(counts) for arm, counts in funnel.items()},
+        funnel={str(arm): _states(funnel[arm]) for arm in sorted(funnel, key=_order(data["arms"]))},
         skipped=_skip_reasons(data, funnel),
         truth={str(arm): _lift(value) for arm, value in (data.get("truth") or {}).items()},
         raw=data,
@@ -102,6 +125,12 @@ def _states(counts: Plain) -> dict[str, int]:
     if "planned" not in found:
         found["planned"] = sum(found.values())
     return found
+
+
+def _order(arms: Plain) -> Callable[[str], int]:
+    """The place of an arm in the file; what is not there comes last."""
+    places = {arm: place for place, arm in enumerate(arms)}
+    return lambda arm: places.get(arm, len(places))
 
 
 def _skip_reasons(data: Plain, funnel: Plain) -> dict[str, int]:

@@ -130,5 +130,5 @@ def _gate_number(data: ReportData, reason: Plain, key: str) -> str:
         return numbers.count(value)
     metric = metric or data.primary
     if code in ("shrunk_lift", "expected_loss") or data.kind(metric):
-        return report_words.difference(metric, data.kind(metric), value, data.currency)
+        return data.step(metric, value)
     return _plain(value)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from web import numbers, report_words
 from web.charts import Axis, Charts, Interval, Words, at_both_widths, forest
-from web.report_data import Plain, ReportData
+from web.report_data import NET_MARGIN, Plain, ReportData
 from web.tables import Cell, Table
 
 
@@ -55,7 +55,7 @@ def other_charts(data: ReportData, rows: Sequence[Plain]) -> Charts:
     intervals: list[Interval | str] = []
     for row in rows:
         heading = report_words.metric(str(row["metric"]))
-        if row.get("relative_lift") is None:
+        if row.get("relative_lift") is None or row["metric"] == NET_MARGIN:
             continue
         if heading not in intervals:
             intervals.append(heading)
@@ -77,14 +77,14 @@ def other_charts(data: ReportData, rows: Sequence[Plain]) -> Charts:
 def _numbers(data: ReportData, row: Plain) -> list[Cell | str]:
     name, kind, currency = str(row["metric"]), str(row["kind"]), data.currency
     status = str(row.get("status") or "ok")
-    shown = report_words.interval(kind, row.get("difference"), row.get("low"), row.get("high"))
+    shown = data.interval(row)
     if row.get("difference") is None:
         shown = report_words.STATUSES.get(status, status.replace("_", " "))
     adjusted = row.get("p_adjusted")
     return [
         report_words.level(name, kind, row.get("arm_value"), currency),
         report_words.level(name, kind, row.get("control_value"), currency),
-        Cell(report_words.difference(name, kind, row.get("difference"), currency), "num strong"),
+        Cell(data.difference(name, row.get("difference")), "num strong"),
         shown,
         numbers.relative(row.get("relative_lift")),
         numbers.p_value(adjusted if adjusted is not None else row.get("p_value")),
@@ -94,7 +94,7 @@ def _numbers(data: ReportData, row: Plain) -> list[Cell | str]:
 def _truth(data: ReportData, row: Plain) -> Cell:
     truth = data.truth.get(str(row["arm"]))
     low, high = row.get("low"), row.get("high")
-    text = report_words.difference(str(row["metric"]), str(row["kind"]), truth, data.currency)
+    text = data.difference(str(row["metric"]), truth)
     if truth is None or low is None or high is None:
         return Cell(text)
     return Cell(f"{text}, inside", "num good") if low <= truth <= high else Cell(f"{text}, outside", "num warn")
@@ -104,9 +104,7 @@ def _note(data: ReportData, row: Plain) -> str:
     if row.get("difference") is None:
         status = str(row.get("status") or "")
         return report_words.STATUSES.get(status, status.replace("_", " "))
-    kind = str(row["kind"])
-    shown = report_words.difference(str(row["metric"]), kind, row["difference"], data.currency)
-    return f"{shown} {report_words.interval(kind, row['difference'], row.get('low'), row.get('high'))}"
+    return f"{data.difference(str(row['metric']), row['difference'])} {data.interval(row)}"
 
 
 def _mark(data: ReportData, rows: Sequence[Plain]) -> tuple[float, str] | None:

@@ -88,8 +88,8 @@ def _summary(data: ReportData, verdict: report_words.Verdict) -> str:
         kind, currency = str(row["kind"]), data.currency
         before = report_words.level(data.primary, kind, row.get("control_value"), currency)
         after = report_words.level(data.primary, kind, row.get("arm_value"), currency)
-        gain = report_words.difference(data.primary, kind, row.get("difference"), currency)
-        interval = report_words.interval(kind, row.get("difference"), row.get("low"), row.get("high"))
+        gain = data.difference(data.primary, row.get("difference"))
+        interval = data.interval(row)
         name = report_words.metric(data.primary)
         return f"{name} {after} against {before} in {data.control}: {gain}, {data.confidence} interval {interval}."
     failed = [reason for reason in data.decision.get("reasons") or () if reason.get("passed") is False]
@@ -107,10 +107,7 @@ def _figures(data: ReportData, rows: Sequence[Mapping[str, Any]]) -> Pairs:
         figures.append((f"{report_words.metric(data.primary).lower()} in {data.control}", base))
     shrunk = data.decision.get("expected_lift_shrunk")
     if shrunk is not None:
-        kind = data.kind(data.primary)
-        figures.append(
-            ("lift to expect (cautious)", report_words.difference(data.primary, kind, shrunk, data.currency))
-        )
+        figures.append(("lift to expect (cautious)", data.step(data.primary, shrunk)))
     return tuple(figures)
 
 
@@ -143,7 +140,7 @@ def _plan(data: ReportData) -> Pairs:
 def _effect(data: ReportData, effect: Mapping[str, Any]) -> str:
     if effect.get("kind") == "relative":
         return f"{numbers.relative(effect['value'])} of {data.control}"
-    return report_words.difference(data.primary, data.kind(data.primary), effect["value"], data.currency)
+    return data.step(data.primary, effect["value"])
 
 
 def _guardrail(data: ReportData, guard: Mapping[str, Any]) -> str:
@@ -151,8 +148,9 @@ def _guardrail(data: ReportData, guard: Mapping[str, Any]) -> str:
     known = METRICS.get(name)
     kind = known.kind if known else data.kind(name)
     rise, fall = guard.get("max_increase_abs"), guard.get("max_decrease_abs")
-    margin = report_words.difference(name, kind, rise if rise is not None else fall, data.currency).lstrip("+")
-    return f"{report_words.metric(name)} may {'rise' if rise is not None else 'fall'} by at most {margin}"
+    way, limit = ("fall", fall) if rise is None else ("rise", rise)
+    margin = data.step(name, float(limit or 0.0), kind=kind).lstrip("+")
+    return f"{report_words.metric(name)} may {way} by at most {margin}"
 
 
 def _methods(data: ReportData) -> tuple[str, ...]:
@@ -162,7 +160,7 @@ def _methods(data: ReportData) -> tuple[str, ...]:
 def _provenance(data: ReportData) -> Pairs:
     named = {
         "Experiment": data.raw.get("experiment") or data.design.get("experiment_id"),
-        "As of": data.raw.get("as_of"),
+        "As of": numbers.instant(str(data.raw.get("as_of") or "")),
         "Decision": data.decision.get("decision_id") or data.decision.get("id"),
         "Rule version": data.decision.get("rule_version"),
     }

@@ -120,18 +120,18 @@ def level(name: str, kind: str, value: float | None, currency: str) -> str:
     return numbers.amount(value, unit=currency if name in MONEY else "")
 
 
-def difference(name: str, kind: str, value: float | None, currency: str) -> str:
-    """A difference between an arm and control."""
+def difference(name: str, kind: str, value: float | None, currency: str, *, digits: int) -> str:
+    """A difference between an arm and control, with so many decimals."""
     if kind == "proportion":
-        return numbers.points(value, digits=_point_digits(value or 0.0))
-    return numbers.change(value, unit=currency if name in MONEY else "")
+        return numbers.points(value, digits=digits)
+    return numbers.change(value, unit=currency if name in MONEY else "", digits=digits)
 
 
-def interval(kind: str, difference: float | None, low: float | None, high: float | None) -> str:
+def interval(kind: str, low: float | None, high: float | None, *, digits: int) -> str:
     """[+1.5, +6.5], in the unit and with the decimals of the difference it stands beside."""
-    if difference is None or low is None or high is None:
+    if low is None or high is None:
         return numbers.NOTHING
-    scale, digits = (100.0, _point_digits(difference)) if kind == "proportion" else (1.0, numbers.digits(difference))
+    scale = 100.0 if kind == "proportion" else 1.0
     return f"[{numbers.signed(scale * low, digits=digits)}, {numbers.signed(scale * high, digits=digits)}]"
 
 
@@ -145,5 +145,8 @@ def threshold(code: str, text: str) -> str:
     return f"{WANTED[code]} {text}" if code in WANTED and text != numbers.NOTHING else text
 
 
-def _point_digits(value: float) -> int:
-    return 1 if abs(value) >= 0.01 or value == 0 else 2
+def decimals(kind: str, largest: float) -> int:
+    """With how many decimals the differences of a metric are written, by the largest of them."""
+    if kind == "proportion":
+        return 1 if largest >= 0.01 or largest == 0 else 2
+    return numbers.digits(largest)

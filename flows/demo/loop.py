@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from flows.demo.exposure import Exposure
 from flows.demo.reactions import Reactions, react
+from flows.demo.story import AS_OF, BOOK, CAMPAIGN, TEMPLATES
 from flows.demo.world import World, make_world
 from flows.settings import Settings, read_settings
 from flows.steps.apply_plan import apply_plan
@@ -32,12 +33,8 @@ from warehouse.ledger.waves import waves
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CAMPAIGN: Final = "winback-demo"
-AS_OF: Final = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-"""The simulated Monday on which the campaign runs."""
 DELIVERY_DAYS: Final = 3
 DELIVERY_EVERY: Final = timedelta(hours=3)
-FOLDER: Final = Path(__file__).parent
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is."""
@@ -81,7 +78,7 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress) -> De
     Raises SettingsError where `root` holds a workspace already.
     """
     started = time.perf_counter()
-    make_workspace(root, book=FOLDER / "book", templates=FOLDER / "templates")
+    make_workspace(root, book=BOOK, templates=TEMPLATES)
     with open_workspace(_settings(root, seed)) as ws:
         world = _load_world(ws, customers, seed, progress)
         progress("plan", 0, 1)

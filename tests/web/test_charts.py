@@ -74,6 +74,22 @@ def test_everything_stays_inside_the_frame(values: list[tuple[float, float]], wi
             assert -10 <= float(element.get(key, "0")) <= height
 
 
+@pytest.mark.parametrize("width", [340, 800])
+def test_a_long_name_is_cut_in_the_chart(width: int) -> None:
+    name = "an-arm-with-a-name-of-sixty-four-letters-which-is-the-longest-one"
+    note = "+4.0 pp [+1.9, +6.1]"
+    for svg in (
+        forest([Interval(name, 1.0, 0.0, 2.0, note)], AXIS, WORDS, width=width),
+        stacked_bars({name: {"sent": 1.0}}, {"sent": "part-sent"}, WORDS, width=width),
+    ):
+        (label,) = of_class(parse(svg), "label")
+        assert label.text is not None
+        assert label.text.endswith("…")
+        assert name.startswith(label.text[:-1])
+    whole = forest([Interval("double-points", 1.0, 0.0, 2.0, note)], AXIS, WORDS, width=width)
+    assert [element.text for element in of_class(parse(whole), "label")] == ["double-points"]
+
+
 def test_no_text_can_break_out_of_a_chart() -> None:
     evil = '</svg><script>alert(1)</script>" onload="x'
     for svg in (
