@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -64,11 +63,7 @@ def _contact(customer_id: str, values: dict[str, Any]) -> Contact:
 
 
 def _plain(value: Any) -> object:
-    """A value as templates and JSON know it: instants as datetime, whole floats as int."""
+    """A value as templates show it: instants as datetime, whole numbers without a point."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
-    if isinstance(value, datetime):
-        return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
-    if isinstance(value, date):
-        return value
-    return value
+    return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value

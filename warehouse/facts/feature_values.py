@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
@@ -15,11 +15,17 @@ from warehouse.facts.feature_parts import Column, day_of
 if TYPE_CHECKING:
     from warehouse.facts.features import FeatureOptions
 
+_COUNTS: Final = ("orders", "orders_365d", "purchase_days")
 _DAY: Column = sa.literal_column(str(DAY_US), sa.BigInteger())
 
 
 def _double(value: float) -> Column:
     return sa.literal(value, sa.Double())
+
+
+def _nonzero(value: Column) -> Column:
+    # typed, or SQLAlchemy divides by a NUMERIC on PostgreSQL, which rounds differently
+    return sa.func.nullif(value, _double(0), type_=sa.Double())
 
 
 def _whole(value: int) -> Column:
@@ -39,9 +45,14 @@ class FeatureValues:
     options: FeatureOptions
 
     def column(self, name: str) -> Column:
-        """The expression of a feature, or the column of customers of that name."""
+        """The expression of a feature, or the column of customers of that name.
+
+        Numbers that may be missing are doubles to Python, whether or not one is missing this time; counts are whole.
+        """
         maker: Callable[[], Column] | None = getattr(self, f"_{name}", None)
-        return maker() if maker is not None else self.customers.c[name]
+        value = maker() if maker is not None else self.customers.c[name]
+        is_double = isinstance(value.type, sa.Integer) and name not in _COUNTS
+        return sa.type_coerce(value, sa.Double()) if is_double else value
 
     def known_at(self, name: str) -> tuple[Column, Column] | None:
         """Of a feature that counts days since an instant: that instant, and whether there is one."""
@@ -92,10 +103,10 @@ class FeatureValues:
         span: Column = sa.cast(epoch_us(part.last_at) - epoch_us(part.first_at), sa.Double())
         gaps: Column = sa.cast(self._n("bought") - _whole(1), sa.Double())
         # engines may compute a branch they do not take: the division is safe by itself
-        return self._known(span / _double(DAY_US) / sa.func.nullif(gaps, _double(0)), "bought", least=2)
+        return self._known(span / _double(DAY_US) / _nonzero(gaps), "bought", least=2)
 
     def _overdue_ratio(self) -> Column:
-        gap = sa.func.nullif(self._typical_gap_days(), _double(0))
+        gap = _nonzero(self._typical_gap_days())
         return sa.cast(self._recency_days(), sa.Double()) / gap
 
     def _rfm_r(self) -> Column:

@@ -44,6 +44,8 @@ def _typed(values: pd.Series[Any], kind: sa.types.TypeEngine[Any]) -> pd.Series[
         return _booleans(values)
     if isinstance(kind, UtcInstant):
         return pd.to_datetime(values, utc=True).astype("datetime64[us, UTC]")
+    if isinstance(kind, sa.Date):
+        return values.astype("object").where(values.notna(), None)
     if isinstance(kind, sa.Integer):
         return values.astype("int64") if not values.isna().any() else _numbers(values)
     if isinstance(kind, sa.Numeric):

@@ -93,20 +93,14 @@ class _Compiler:
                 return sa.and_(self._compare(low_op, low, value), self._compare(high_op, value, high))
             case InSet(value, choices, negated):
                 column = self._value(value)
-                return column.not_in(self._choices(choices)) if negated else column.in_(self._choices(choices))
+                return column.not_in(choices) if negated else column.in_(choices)
         raise AssertionError(f"not a condition: {node!r}")
-
-    def _choices(self, choices: tuple[Any, ...]) -> list[Any]:
-        return [int(choice) if isinstance(choice, bool) else choice for choice in choices]
 
     def _compare(self, op: str, left: Value, right: Value) -> Column:
         cut_off = self._cut_off(op, left, right)
         if cut_off is not None:
             return cut_off
-        a, b = self._value(left), self._value(right)
-        if _kind(left) == "text" and op not in ("==", "!="):
-            a, b = byte_order(a), byte_order(b)
-        found: Column = _OPERATORS[op](a, b)
+        found: Column = _OPERATORS[op](self._value(left), self._value(right))
         return found
 
     def _cut_off(self, op: str, left: Value, right: Value) -> Column | None:
@@ -135,7 +129,7 @@ class _Compiler:
                 a: Column = sa.cast(self._value(left), sa.Double())
                 b: Column = sa.cast(self._value(right), sa.Double())
                 if op == "/":
-                    return a / sa.func.nullif(b, sa.literal(0.0, sa.Double()))
+                    return a / sa.func.nullif(b, sa.literal(0.0, sa.Double()), type_=sa.Double())
                 found: Column = _ARITHMETIC[op](a, b)
                 return found
 
@@ -143,10 +137,6 @@ class _Compiler:
 def _older(feature: DaysSince, as_of: datetime, days: int, *, at_least: bool) -> Column:
     cut_off = as_of.astimezone(UTC) - timedelta(days=days)
     return sa.and_(feature.known, feature.at <= cut_off if at_least else feature.at > cut_off)
-
-
-def _kind(node: Value) -> str:
-    return "number" if isinstance(node, Arithmetic) else node.kind
 
 
 def _bound(value: Any) -> Column:
