@@ -168,7 +168,7 @@ def _gamma_gamma_terms(parameters: Array, x: Array, value: Array) -> Array:
 
 
 def _minimise(loss: Any, starts: list[Array]) -> tuple[Array, float]:
-    """The first start that converges (else the best), in the logs of the parameters, bounded to what can be computed."""
+    """The first start that converges (else the best), in the logs of the parameters, within what can be computed."""
     import numpy as np
     from scipy.optimize import minimize
 
