@@ -85,8 +85,7 @@ def load_campaign(workspace: Path, name: str, *, attributes: Mapping[str, Kind] 
     file = shelf.read_campaign(named[name])
     shelf.check_names(only=name)
     shelf.raise_problems()
-    if file is None:
-        raise AssertionError("a file that cannot be used has problems")
+    assert file is not None, "a file that cannot be used has problems"
     return file
 
 

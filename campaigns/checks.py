@@ -16,6 +16,8 @@ from campaigns.validation import Issue
 from experiments.metrics import METRICS, Metric
 
 _HUNDRED: Final = Decimal(100)
+_USABLE: Final = {name: metric for name, metric in METRICS.items() if metric.kind != "survival"}
+"""The others are in the table of what is not supported yet."""
 
 
 def check_campaign(raw: object) -> list[Issue]:
@@ -84,16 +86,16 @@ def _check_metrics(experiment: Mapping[str, Any]) -> Iterator[Issue]:
 
 def _check_metric(name: str, location: tuple[str | int, ...], *, at_key: bool = False) -> Iterator[Issue]:
     if name not in METRICS:
-        message = f'unknown metric "{name}"{did_you_mean(name, METRICS)}; known: {", ".join(sorted(METRICS))}'
+        message = f'unknown metric "{name}"{did_you_mean(name, _USABLE)}; known: {", ".join(sorted(_USABLE))}'
         yield Issue(location, message, at_key)
 
 
 def _check_primary(name: str, experiment: Mapping[str, Any]) -> Iterator[Issue]:
-    metric = METRICS.get(name)
+    metric = _USABLE.get(name)
     if metric is None:
         return
     if metric.kind not in ("proportion", "mean") or metric.source != "facts":
-        able = ", ".join(m.name for m in METRICS.values() if m.kind in ("proportion", "mean") and m.source == "facts")
+        able = ", ".join(m.name for m in _USABLE.values() if m.kind in ("proportion", "mean") and m.source == "facts")
         yield Issue(("experiment", "primary"), f"{name} can be reported but cannot decide; use one of {able}")
     for key in ("minimum_effect", "expected_lift"):
         if effect := _difference(experiment.get(key)):
@@ -129,7 +131,7 @@ def _check_guardrails(guardrails: Mapping[str, Any]) -> Iterator[Issue]:
         given = [key for key in ("max_increase", "max_decrease") if key in _mapping(rule)]
         if isinstance(rule, Mapping) and len(given) != 1:
             yield Issue(location, "give exactly one of max_increase and max_decrease", at_key=True)
-        if (metric := METRICS.get(name)) is None or len(given) != 1:
+        if (metric := _USABLE.get(name)) is None or len(given) != 1:
             continue
         wanted = "max_decrease" if metric.higher_is_better else "max_increase"
         if given[0] != wanted:

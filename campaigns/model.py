@@ -121,7 +121,10 @@ Slug = Annotated[
 TemplateName = Annotated[
     str, BeforeValidator(_parse_template), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9_]*$"})
 ]
-MetricName = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(METRICS)})]
+MetricName = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "enum": [name for name in sorted(METRICS) if METRICS[name].kind != "survival"]}),
+]
 """Checked by `campaigns.checks`, which knows what each metric can be used for."""
 Cron = Annotated[
     str, BeforeValidator(_parse_cron), WithJsonSchema({"type": "string", "examples": ["0 9 * * 1", "30 8 * * *"]})

@@ -342,8 +342,6 @@ def _show(value: Value) -> str:
     match value:
         case Name(name):
             return name
-        case Literal(datetime() as instant):
-            return f"'{instant.isoformat()}'"
         case Literal(constant):
             return repr(constant)
         case Arithmetic(op, left, right):

@@ -22,11 +22,15 @@ class Unsupported:
 
 _NO_BEST_HOUR: Final = "write a window instead"
 _UNLESS: Final = frozenset({"opened", "clicked", "replied", "visited", "redeemed", "unsubscribed"})
+_SURVIVAL: Final = frozenset({"time_to_repurchase"})
 
 IN_CAMPAIGNS: Final = (
     Unsupported(("experiment", "unit"), "use customer", frozenset({"household"})),
     Unsupported(("experiment", "allocation"), "use fixed", frozenset({"thompson"})),
     Unsupported(("arms", "*", "steps", "*", "unless"), "use purchased, or leave the key out", _UNLESS),
+    Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
+    Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),
+    Unsupported(("experiment", "guardrails", "time_to_repurchase"), "use repurchase"),
     Unsupported(("timing", "at"), _NO_BEST_HOUR),
     Unsupported(("arms", "*", "timing", "at"), _NO_BEST_HOUR),
     Unsupported(("arms", "*", "steps", "*", "timing", "at"), _NO_BEST_HOUR),

@@ -268,6 +268,13 @@ def test_a_misspelt_key_is_not_reported_as_missing_too() -> None:
             "clicked",
             '"clicked" is not supported yet; use purchased, or leave the key out',
         ),
+        ("experiment.primary", "time_to_repurchase", '"time_to_repurchase" is not supported yet; use repurchase'),
+        ("experiment.metrics", ["time_to_repurchase"], '"time_to_repurchase" is not supported yet; use repurchase'),
+        (
+            "experiment.guardrails",
+            {"time_to_repurchase": {"max_decrease": 1}},
+            "is not supported yet; use repurchase",
+        ),
         ("timing.at", "best_hour", "is not supported yet; write a window instead"),
         ("arms.ten-percent-sms.timing", {"at": "best_hour"}, "is not supported yet; write a window instead"),
         ("arms.ten-percent-sms.steps.0.timing", {"at": "09:00"}, "is not supported yet; write a window instead"),
