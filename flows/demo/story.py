@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Final
 
 CAMPAIGN: Final = "winback-demo"
-FIRST_NAME: Final = "first_name"
-"""The shop's own customer column that the templates use."""
 AS_OF: Final = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """A Monday out of season; any other instant works too."""
 BOOK: Final = Path(__file__).parent / "book"

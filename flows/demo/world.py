@@ -40,7 +40,7 @@ class Latent:
 class World:
     """The shop as of an instant: three canonical tables, all before `as_of`, and the truth behind them.
 
-    Instants are aware UTC, amounts major units of one currency. Texts that are not known are missing (None).
+    Instants are aware UTC, amounts major units of one currency. Texts that are not known are missing values.
     """
 
     customers: pd.DataFrame

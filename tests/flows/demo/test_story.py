@@ -18,7 +18,7 @@ from experiments.compare import compare_all
 from experiments.design import Design, Effect
 from flows.demo.exposure import Exposure
 from flows.demo.reactions import WINBACK_EFFECTS, react
-from flows.demo.story import AS_OF, BOOK, CAMPAIGN, FIRST_NAME, TEMPLATES
+from flows.demo.story import AS_OF, BOOK, CAMPAIGN, TEMPLATES
 from flows.demo.world import World, make_world
 
 
@@ -26,13 +26,13 @@ from flows.demo.world import World, make_world
 def book(tmp_path: Path) -> Book:
     shutil.copytree(BOOK, tmp_path / "campaigns" / "book")
     shutil.copytree(TEMPLATES, tmp_path / "templates")
-    return load_book(tmp_path, attributes={FIRST_NAME: "text", "tier": "text", "household_id": "text"})
+    return load_book(tmp_path, attributes={"first_name": "text", "tier": "text", "household_id": "text"})
 
 
 def test_the_campaign_its_offers_and_its_words_are_without_a_flaw(book: Book, tmp_path: Path) -> None:
     file = book.campaigns[CAMPAIGN]
     found = lint_campaign(
-        file, offers=book.offers, templates=tmp_path / "templates", known_customer_fields=[FIRST_NAME]
+        file, offers=book.offers, templates=tmp_path / "templates", known_customer_fields=["first_name"]
     )
     assert [str(problem) for problem in found] == []
 
