@@ -39,7 +39,7 @@ def boundaries(
 
     Each side spends alpha / 2, by a named function or by a function of the fraction. Recursive integration of the
     density of the path that has not crossed. Source: Armitage, McPherson and Rowe 1969; Lan and DeMets 1983. Checked
-    by vectors gs_lan_demets_obf (4.877, 3.357, 2.680, 2.290, 2.031 for five equal looks) and gs_power_2.
+    by tests/reference/test_looks.py (4.877, 3.357, 2.680, 2.290, 2.031 for five equal looks) and vector gs_power_2.
     Raises: ExperimentError where fractions do not rise within (0, 1].
     """
     fractions = [float(fraction) for fraction in information_fractions]
@@ -77,9 +77,12 @@ def look_boundary(design: Design, *, look: int, information: float, past: Sequen
     """Critical |z| of this look: Lan-DeMets O'Brien-Fleming at the real information of it and of the past looks.
 
     `past`: fractions at the looks already taken; without them the planned ones are taken. The last look spends all.
+    Before anything has matured nothing may be spent: the boundary is infinite.
     """
     final = look >= design.looks
     now = 1.0 if final else min(1.0, information)
+    if now <= 0.0:
+        return math.inf
     before = list(past) or [k / design.looks for k in range(1, look)]
     rising: list[float] = []
     for fraction in before:

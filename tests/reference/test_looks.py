@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,10 @@ def test_the_last_look_spends_what_is_left() -> None:
     # nothing was looked at before: the whole 5 % is there
     assert look_boundary(DESIGN, look=4, information=1.0, past=(0.999999999,)) == pytest.approx(1.96, abs=1e-3)
     assert look_boundary(DESIGN, look=2, information=0.5, past=(0.25,)) == pytest.approx(2.963, abs=6e-4)
+
+
+def test_before_anything_has_matured_no_boundary_can_be_crossed() -> None:
+    assert look_boundary(DESIGN, look=1, information=0.0) == math.inf
 
 
 def test_confidence_sequences_hold_at_every_look() -> None:
