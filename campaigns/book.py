@@ -15,11 +15,11 @@ from campaigns.model import Campaign, Slug
 from campaigns.nearest import did_you_mean
 from campaigns.offer_terms import Terms, check_offers
 from campaigns.offers import Offer
-from campaigns.problems import BookErrors, Problem, show_path
+from campaigns.problems import BookErrors, Location, Problem, show_path
 from campaigns.segment import Expression, SegmentError
 from campaigns.segment_file import SegmentDefinition, SegmentName, Segments
 from campaigns.unsupported import IN_CAMPAIGNS, IN_OFFERS
-from campaigns.validation import Issue, Location, validate
+from campaigns.validation import Issue, validate
 from campaigns.yaml_source import Source, read_yaml
 
 BOOK: Final = Path("campaigns", "book")

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from campaigns.model import CONTROL
 from campaigns.nearest import did_you_mean
+from campaigns.problems import Location
 from campaigns.units import Difference, parse_difference, parse_money, parse_share, show
 from campaigns.validation import Issue
 from experiments.metrics import METRICS, Metric
@@ -84,7 +85,7 @@ def _check_metrics(experiment: Mapping[str, Any]) -> Iterator[Issue]:
             yield Issue(location, f"{name} is named twice; the primary metric is reported anyway")
 
 
-def _check_metric(name: str, location: tuple[str | int, ...], *, at_key: bool = False) -> Iterator[Issue]:
+def _check_metric(name: str, location: Location, *, at_key: bool = False) -> Iterator[Issue]:
     if name not in METRICS:
         message = f'unknown metric "{name}"{did_you_mean(name, _USABLE)}; known: {", ".join(sorted(_USABLE))}'
         yield Issue(location, message, at_key)
@@ -109,7 +110,7 @@ def _difference(value: object) -> Difference | None:
         return None
 
 
-def _check_unit(effect: Difference, metric: Metric, location: tuple[str | int, ...]) -> Iterator[Issue]:
+def _check_unit(effect: Difference, metric: Metric, location: Location) -> Iterator[Issue]:
     """A share moves by percentage points, money by money, a count by a number, each also by per cent of control.
 
     Money may also be a plain number, which is how a lift is written back.
@@ -156,7 +157,7 @@ def _check_steps(arms: Mapping[str, Any]) -> Iterator[Issue]:
                 )
 
 
-def _check_fallback(channel: object, fallback: Sequence[object], location: tuple[str | int, ...]) -> Iterator[Issue]:
+def _check_fallback(channel: object, fallback: Sequence[object], location: Location) -> Iterator[Issue]:
     for i, other in enumerate(fallback):
         if other == channel or other in fallback[:i]:
             yield Issue((*location, i), f"{show(other)} is tried before already; name each channel once")

@@ -14,8 +14,8 @@ from campaigns.features import Kind
 from campaigns.model import Arm, Channel, Step
 from campaigns.nearest import did_you_mean
 from campaigns.offers import Offer, offer_code, offer_facts
-from campaigns.problems import Problem, Severity, in_order, show_path
-from campaigns.yaml_source import Location, Source, read_yaml
+from campaigns.problems import Location, Problem, Severity, in_order, show_path
+from campaigns.yaml_source import Source, read_yaml
 from channels.message import Email, Sms
 from channels.render import Reference, Renderer, RenderError
 from channels.sms_length import measure_sms, outside_gsm7

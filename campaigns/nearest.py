@@ -1,19 +1,20 @@
-"""The nearest known name to a misspelt one."""
+"""The tail of an error message that names what was perhaps meant; upper and lower case do not matter."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+
+from channels.nearest import nearest as nearest_exactly
 
 
 def nearest(word: object, known: Iterable[str]) -> str | None:
-    """The known name most like `word` (upper and lower case alike), or None when nothing is near."""
+    """The known name most like `word`, or None when nothing is near."""
     by_folded = {name.casefold(): name for name in sorted(known, reverse=True)}
-    matches = get_close_matches(str(word).casefold(), list(by_folded), n=1, cutoff=0.6)
-    return by_folded[matches[0]] if matches else None
+    match = nearest_exactly(str(word).casefold(), by_folded)
+    return None if match is None else by_folded[match]
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The tail of an error message: ` (did you mean "weight"?)`, or nothing."""
+    """` (did you mean "weight"?)`, or nothing when nothing is near."""
     match = nearest(word, known)
     return f' (did you mean "{match}"?)' if match else ""

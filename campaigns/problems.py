@@ -9,6 +9,7 @@ from typing import Literal
 from campaigns.errors import CampaignError
 
 Location = tuple[str | int, ...]
+"""Keys and positions from the top of a file down to a value."""
 Severity = Literal["error", "warning"]
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from campaigns.problems import Location
 from campaigns.units import show
-
-Location = tuple[str | int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ _SURVIVAL: Final = frozenset({"time_to_repurchase"})
 IN_CAMPAIGNS: Final = (
     Unsupported(("experiment", "unit"), "use customer", frozenset({"household"})),
     Unsupported(("experiment", "allocation"), "use fixed", frozenset({"thompson"})),
+    Unsupported(("allocation",), "the shares of the arms are as the file says"),
     Unsupported(("arms", "*", "steps", "*", "unless"), "use purchased, or leave the key out", _UNLESS),
     Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),

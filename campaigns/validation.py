@@ -13,10 +13,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from campaigns.nearest import did_you_mean, nearest
+from campaigns.problems import Location
 from campaigns.units import show
 from campaigns.unsupported import Unsupported, find_unsupported
-
-Location = tuple[str | int, ...]
 
 _EXPECTED: Final[Mapping[str, str]] = {
     "string_type": "a text",

@@ -15,7 +15,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, MappingStartEvent, ScalarEvent, SequenceStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-Location = tuple[str | int, ...]
+from campaigns.problems import Location
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 20
