@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ class Applied:
     assigned: dict[str, int]
     messages: int
     already_applied: bool
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -50,6 +51,7 @@ class Applied:
             "assigned": self.assigned,
             "messages": self.messages,
             "already_applied": self.already_applied,
+            "warnings": list(self.warnings),
         }
 
 
@@ -76,6 +78,7 @@ def apply_plan(
 ) -> Applied:
     """Record the plan's assignments and messages, one transaction a batch; a killed run is resumed by the next.
 
+    Where nobody may take part nothing is recorded: no experiment begins for nobody.
     Raises CampaignError where the campaign is paused or archived.
     """
     campaign = planned.file.campaign
@@ -85,6 +88,8 @@ def apply_plan(
             "set status: active to run it"
         )
     summary = planned.summary
+    if not planned.plan.eligible:
+        return _applied(planned, assigned={}, messages=0)
     begin_epoch(ws, planned.epoch, planned.design, now=now)
     wave = Wave(
         experiment_id=planned.epoch.experiment_id,
@@ -97,17 +102,7 @@ def apply_plan(
         skipped=summary["skipped"],
     )
     recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress))
-    return Applied(
-        campaign=campaign.name,
-        experiment=planned.epoch.experiment_id,
-        as_of=planned.as_of,
-        audience=summary["audience"],
-        eligible=summary["eligible"],
-        skipped=dict(summary["skipped"]),
-        assigned={arm: recorded.assigned.get(arm, 0) for arm in summary["arms"]},
-        messages=sum(recorded.messages.values()),
-        already_applied=False,
-    )
+    return _applied(planned, assigned=recorded.assigned, messages=sum(recorded.messages.values()))
 
 
 def find_applied(ws: Workspace, campaign: str, as_of: datetime) -> Applied | None:
@@ -167,6 +162,22 @@ def refuse_stale(ws: Workspace, path: Path, stored: dict[str, Any], planned: Pla
             f"{path}: stale: {share} of the planned audience moved since, "
             f"more than measurement.drift allows ({allowed:.1%}){again}"
         )
+
+
+def _applied(planned: PlannedCampaign, *, assigned: Mapping[str, int], messages: int) -> Applied:
+    summary = planned.summary
+    return Applied(
+        campaign=summary["campaign"],
+        experiment=planned.epoch.experiment_id,
+        as_of=planned.as_of,
+        audience=summary["audience"],
+        eligible=summary["eligible"],
+        skipped=dict(summary["skipped"]),
+        assigned={arm: assigned.get(arm, 0) for arm in summary["arms"]},
+        messages=messages,
+        already_applied=False,
+        warnings=tuple(summary["warnings"]),
+    )
 
 
 def _moved_share(path: Path, now: pd.DataFrame) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from warehouse.facts.outcomes import COVARIATES, OUTCOMES, wave_moments
 from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
 from warehouse.ledger.results import record_measurement
-from warehouse.ledger.tallies import ArmTally, tally
+from warehouse.ledger.tallies import ArmTally, LedgerMetric, tally
 from warehouse.ledger.waves import WaveRow, waves
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PRE_PERIOD: Final = timedelta(days=365)
 """How far before the assignment a customer's own spending is looked at, to take out its noise (CUPED)."""
-LEDGER_METRICS: Final = ("unsubscribed", "complained", "message_cost")
+LEDGER_METRICS: Final[tuple[LedgerMetric, ...]] = ("unsubscribed", "complained", "message_cost")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,6 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     matures_at: datetime | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The measurement as `retain measure --json` prints it."""
@@ -76,8 +75,16 @@ class Measurement:
             "matures_at": None if self.matures_at is None else self.matures_at.isoformat(),
             "health": dict(self.health),
             "results": [result.to_json() for result in self.results],
+            "totals": _totals(self.collected),
             "margin": None if self.margin is None else [result.to_json() for result in self.margin],
         }
+
+
+def _totals(collected: Collected) -> dict[str, dict[str, float]]:
+    """Plain sums over the mature customers of each arm, before any adjustment: metric -> arm -> sum."""
+    return {
+        column: {arm: moments.sum(column) for arm, moments in sorted(collected.outcomes.items())} for column in OUTCOMES
+    }
 
 
 def measurable_campaigns(ws: Workspace) -> list[str]:
@@ -170,10 +177,7 @@ def _add(parts: list[dict[str, ArmTally]]) -> dict[str, ArmTally]:
 
 
 def _ledger_moments(tallies: Mapping[str, ArmTally]) -> list[dict[str, Moments]]:
-    return [
-        {arm: counted.moments(metric) for arm, counted in tallies.items()}
-        for metric in ("unsubscribed", "complained", "message_cost")
-    ]
+    return [{arm: counted.moments(metric) for arm, counted in tallies.items()} for metric in LEDGER_METRICS]
 
 
 def _net_margin(design: Design, collected: Collected) -> tuple[Result, ...] | None:
@@ -187,10 +191,12 @@ def _net_margin(design: Design, collected: Collected) -> tuple[Result, ...] | No
     return tuple(only)
 
 
+def _varies(moments: Moments, column: str) -> bool:
+    return moments.n > 1 and moments.var(column) > 0
+
+
 def _less_cost(moments: Moments, counted: ArmTally) -> Moments:
     """The cost of messages is known to the cent and hardly varies within an arm: it shifts the mean."""
-    from dataclasses import replace
-
     place = moments.columns.index("margin")
     sums = list(moments.sums)
     sums[place] -= counted.cost_micros / 1_000_000
@@ -198,8 +204,6 @@ def _less_cost(moments: Moments, counted: ArmTally) -> Moments:
 
 
 def _margin_only(design: Design) -> Design:
-    from dataclasses import replace
-
     return replace(design, primary="margin", metrics=(), guardrails=())
 
 
@@ -225,14 +229,3 @@ def _matures_at(ws: Workspace, row: ExperimentRow, design: Design) -> datetime |
     if not recorded:
         return None
     return max(w.assigned_at for w in recorded) + timedelta(days=design.horizon_days + design.lateness_days)
-
-
-__all__ = [
-    "OUTCOMES",
-    "Collected",
-    "Measurement",
-    "find_experiment",
-    "measurable_campaigns",
-    "measure_experiment",
-    "monitor_results",
-]
