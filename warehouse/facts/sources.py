@@ -120,26 +120,36 @@ def _kind(source: SourceFile) -> str:
 
 
 def _faults(source: SourceFile) -> Iterator[FactsError]:
-    path, width = source.path, len(source.types)
+    """What is wrong with a CSV file, in the order in which it should be mended."""
+    yield from _encoding_faults(source.path)
+    yield from _record_faults(source)
+    yield from _line_end_faults(source.path)
+
+
+def _encoding_faults(path: Path) -> Iterator[FactsError]:
     with _open_binary(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
                 yield _not_utf8(path, number)
+
+
+def _record_faults(source: SourceFile) -> Iterator[FactsError]:
+    path, width = source.path, len(source.types)
     with io.TextIOWrapper(_open_binary(path), encoding="utf-8-sig", newline="") as text:
         records = csv.reader(text, delimiter=cast("str", source.delimiter), strict=True)
         starts_at = 1
         while True:
             try:
-                record = next(records)
-            except StopIteration:
-                return
+                record = next(records, None)
             except csv.Error:
                 yield FactsError(
                     f"{path}:{starts_at}: a quote is not closed, or text follows a closing quote; expected quotes in "
                     'pairs, those within a text doubled (""). Correct the line; nothing was loaded'
                 )
+                return
+            if record is None:
                 return
             if record and len(record) != width:
                 yield FactsError(
@@ -147,6 +157,17 @@ def _faults(source: SourceFile) -> Iterator[FactsError]:
                     "Correct the line (quote texts that hold the separator); nothing was loaded"
                 )
             starts_at = records.line_num + 1
+
+
+def _line_end_faults(path: Path) -> Iterator[FactsError]:
+    with _open_binary(path) as file:
+        first = file.readline().endswith(b"\r\n")
+        for number, line in enumerate(file, 2):
+            if line.endswith(b"\n") and line.endswith(b"\r\n") != first:
+                yield FactsError(
+                    f"{path}:{number}: the line ends in another way than the first one (LF and CRLF are mixed); expected "
+                    "one kind. Convert the file (dos2unix); nothing was loaded"
+                )
 
 
 def _not_utf8(path: Path, line: int) -> FactsError:
