@@ -86,25 +86,13 @@ class Changes:
         row = self.rows[item.message_key]
         before = self._states[item.message_key]
         after = next_state(before, item.state, fenced_out=item.fence is not None and item.fence != row.fence)
-        known: dict[str, Any] = {
-            "provider": item.provider,
-            "provider_id": item.provider_id,
-            "provider_code": item.provider_code,
-            "segments": item.segments,
-            "cost_micros": item.cost_micros,
-        }
-        change = {name: value for name, value in known.items() if value is not None}
         if after is not None:
-            change["reason"] = item.reason or ("unknown" if after in ("failed", "in_doubt") else None)
-            if after == "pending" and item.not_before is not None:
-                change["not_before"] = instant_text(item.not_before)
-            self._move(row, after, change)
+            self._move(row, after, _told(item, after))
             self.applied += 1
         else:
             self.ignored.append(item.message_key)
-            change.pop("cost_micros", None)  # what is settled keeps its cost
-            if item.state in _PROOF and before in ("sent", "delivered", "failed") and change:
-                self._changes.setdefault(item.message_key, {}).update(change)
+            if item.state in _PROOF and before in ("sent", "delivered", "failed"):
+                self._complete(row, item)
         self._events.append(
             Event(
                 message_key=item.message_key,
@@ -136,16 +124,43 @@ class Changes:
         append_events(tx, self._events)
         adjust_budgets(tx, self._budget)
 
+    def _complete(self, row: MessageRow, item: Settlement) -> None:
+        """Add what a receipt that came first did not know; so the order of news makes no difference."""
+        missing = {name: getattr(item, name) for name in ("provider", "provider_id", "segments")}
+        change = {name: value for name, value in missing.items() if value is not None and getattr(row, name) is None}
+        if item.cost_micros is not None:
+            change["cost_micros"] = item.cost_micros
+        self._change(row, self._states[row.message_key], change)
+
     def _move(self, row: MessageRow, state: str, change: dict[str, Any]) -> None:
-        before, cost = self._states[row.message_key], self._costs[row.message_key]
+        done = None if state == "pending" else self._now
+        moved = {"state": state, "lease_owner": None, "lease_until": None, "settled_at": done}
+        self._change(row, state, moved | change)
+
+    def _change(self, row: MessageRow, state: str, change: dict[str, Any]) -> None:
+        key = row.message_key
+        before, cost = self._states[key], self._costs[key]
         new_cost = int(change.get("cost_micros", cost))
         counted = int(state in _COUNTED) - int(before in _COUNTED)
         spent = (new_cost if state in _COUNTED else 0) - (cost if before in _COUNTED else 0)
         self._budget.append((row.experiment_id, counted, spent))
-        self._states[row.message_key], self._costs[row.message_key] = state, new_cost
-        done = None if state == "pending" else self._now
-        moved = {"state": state, "lease_owner": None, "lease_until": None, "settled_at": done}
-        self._changes.setdefault(row.message_key, {}).update(moved | change)
+        self._states[key], self._costs[key] = state, new_cost
+        if change:
+            self._changes.setdefault(key, {}).update(change)
+
+
+def _told(item: Settlement, state: str) -> dict[str, Any]:
+    """Give what a settlement that is applied says: reason and code are the new state's own, the rest adds up."""
+    change: dict[str, Any] = {
+        "reason": item.reason or ("unknown" if state in ("failed", "in_doubt") else None),
+        "provider_code": item.provider_code,
+    }
+    for name in ("provider", "provider_id", "segments", "cost_micros"):
+        if getattr(item, name) is not None:
+            change[name] = getattr(item, name)
+    if state == "pending" and item.not_before is not None:
+        change["not_before"] = instant_text(item.not_before)
+    return change
 
 
 def next_state(current: str, wanted: str, *, fenced_out: bool) -> str | None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from warehouse.ledger import dialect, schema
 from warehouse.ledger.claim_rules import CampaignRules, Candidate, Sent, Verdicts, campaign_of, is_held, judge
 from warehouse.ledger.engine import Ledger
+from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.messages import Event, adjust_budgets, append_events, due_lanes
 from warehouse.ledger.switches import EVERYTHING, paused
 from warehouse.ledger.types import instant_text
@@ -32,6 +33,13 @@ class ClaimRequest:
     lease: timedelta
     rules: Mapping[str, CampaignRules] = field(default_factory=dict)
     experiments: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.lease <= timedelta(0) or not self.worker:
+            raise LedgerError(
+                f"a claim needs a worker's name, a limit of at least 1 and a lease above 0, got {self.worker!r}, "
+                f"{self.limit}, {self.lease}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

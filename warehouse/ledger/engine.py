@@ -171,12 +171,14 @@ def _writing(durable: bool) -> dict[str, str]:
 @contextmanager
 def _as_ledger_error(ledger: Ledger) -> Iterator[None]:
     """Turn what the database says into a LedgerError; parameters (customers' ids) are left out."""
+    driver = ledger.engine.dialect.loaded_dbapi.Error  # COPY speaks to the driver directly
     try:
         yield
-    except sa.exc.StatementError as error:
-        if isinstance(error.orig, LedgerError):
-            raise error.orig from error
-        said = str(error.orig or error).strip().splitlines()[0]
+    except (sa.exc.StatementError, driver) as error:
+        cause = getattr(error, "orig", None)
+        if isinstance(cause, LedgerError):
+            raise cause from error
+        said = str(cause or error).strip().splitlines()[0]
         raise LedgerError(f"the ledger at {ledger.where} refused: {said}") from error
 
 

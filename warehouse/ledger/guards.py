@@ -110,7 +110,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
 def guard_statements(dialect: str) -> list[str]:
     """Give the DDL that creates every guard on "sqlite" or "postgresql"."""
     if dialect == "postgresql":
-        return [_POSTGRES_FUNCTION, *(_postgres_trigger(guard) for guard in GUARDS)]
+        kept = [_truncate_trigger(guard) for guard in GUARDS if guard.event == "DELETE"]
+        return [_POSTGRES_FUNCTION, *(_postgres_trigger(guard) for guard in GUARDS), *kept]
     return [_sqlite_trigger(guard) for guard in GUARDS]
 
 
@@ -124,6 +125,14 @@ def _postgres_trigger(guard: Guard) -> str:
     return (
         f"CREATE TRIGGER {guard.name} BEFORE {guard.event} ON {guard.table} "
         f"FOR EACH ROW{when} EXECUTE FUNCTION ledger_refuse('{guard.message}')"
+    )
+
+
+def _truncate_trigger(guard: Guard) -> str:
+    """What may not be deleted row by row may not be emptied at once either (SQLite has no TRUNCATE)."""
+    return (
+        f"CREATE TRIGGER {guard.table}_no_truncate BEFORE TRUNCATE ON {guard.table} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse('{guard.message}')"
     )
 
 

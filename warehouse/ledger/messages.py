@@ -27,6 +27,9 @@ class MessageRow:
     lease_owner: str | None
     intent_at: datetime | None
     cost_micros: int
+    provider: str | None
+    provider_id: str | None
+    segments: int | None
 
 
 class Event(NamedTuple):

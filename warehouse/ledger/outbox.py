@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -240,10 +240,14 @@ def sweep(ledger: Ledger, now: datetime) -> Swept:
             return Swept(released, doubtful, expired)
 
 
-def late_messages(tx: sa.Connection, now: datetime, *, limit: int = 5_000) -> list[LateMessage]:
-    """List pending messages whose slot closed before they left, earliest first within experiment and channel."""
+def late_messages(
+    tx: sa.Connection, now: datetime, *, limit: int = 5_000, experiments: Collection[str] | None = None
+) -> list[LateMessage]:
+    """List pending messages (of these experiments) whose slot closed before they left, earliest first in each lane."""
     found: list[LateMessage] = []
     for lane in due_lanes(tx, now):
+        if experiments is not None and lane[0] not in experiments:
+            continue
         query = (
             _lane(lane, now)
             .with_only_columns(*(_O.c[name] for name in LateMessage.__slots__))

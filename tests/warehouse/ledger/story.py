@@ -10,12 +10,14 @@ import pandas as pd
 
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.experiments import start_experiment
-from warehouse.ledger.outbox import ClaimedMessage, ClaimRequest, claim
-from warehouse.ledger.waves import Wave, WaveBatch, WaveSummary, record_wave, wave_batches
+from warehouse.ledger.outbox import ClaimedMessage, ClaimRequest, Settlement, claim, intend, settle
+from warehouse.ledger.waves import Wave, WaveSummary, record_wave, wave_batches
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
+CHANNELS = ("sms", "email", "push")
 
 
 def design(campaign: str = "winback", epoch: int = 1, **changes: Any) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def wave_of(experiment_id: str, people: pd.DataFrame, *, at: datetime = T0, plan
 def record(
     ledger: Ledger, experiment_id: str, n: int = 9, *, rows: int = 4, at: datetime = T0, first: int = 0, **changes: Any
 ) -> WaveSummary:
-    """Record a wave of n customers in batches of `rows`."""
+    """Record a wave of n customers in batches of `rows`: 3 in each arm of 9, 9 messages, 6 of them SMS."""
     people, messages = cohort(n, at=at, first=first, **changes)
     return record_wave(ledger, wave_of(experiment_id, people, at=at), wave_batches(people, messages, rows=rows))
 
@@ -92,9 +94,31 @@ def record(
 def take(
     ledger: Ledger, *, now: datetime = T0 + HOUR, worker: str = "w1", limit: int = 100, **more: Any
 ) -> list[ClaimedMessage]:
-    """Claim as one worker."""
-    more = {"channels": ("sms", "email", "push"), "lease": 10 * 60 * timedelta(seconds=1)} | more
+    """Claim as one worker, for ten minutes."""
+    more = {"channels": CHANNELS, "lease": 10 * MINUTE} | more
     return claim(ledger, ClaimRequest(worker=worker, limit=limit, now=now, **more))
 
 
-__all__ = ["DAY", "HOUR", "T0", "WaveBatch", "cohort", "design", "record", "start", "take", "wave_of"]
+def keys_of(claimed: Sequence[ClaimedMessage]) -> list[str]:
+    """Their keys."""
+    return [message.message_key for message in claimed]
+
+
+def send(ledger: Ledger, claimed: Sequence[ClaimedMessage], *, now: datetime = T0 + HOUR, worker: str = "w1") -> None:
+    """Intend and settle as sent, as a worker does whose provider takes everything."""
+    if not claimed:
+        return
+    allowed = intend(ledger, keys_of(claimed), worker, claimed[0].fence, now)
+    fence = claimed[0].fence
+    settle(ledger, [Settlement(message_key=key, state="sent", provider="local", fence=fence) for key in allowed], now)
+
+
+def states(ledger: Ledger, experiment_id: str = "winback:1") -> dict[str, int]:
+    """State -> messages, as the database has them."""
+    import sqlalchemy as sa
+
+    from warehouse.ledger.schema import outbox
+
+    query = sa.select(outbox.c.state, sa.func.count()).where(outbox.c.experiment_id == experiment_id)
+    with ledger.read() as tx:
+        return {row[0]: row[1] for row in tx.execute(query.group_by(outbox.c.state))}

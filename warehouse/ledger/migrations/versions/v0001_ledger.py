@@ -422,6 +422,11 @@ def upgrade() -> None:
         if postgres:
             condition = f" WHEN ({when})" if when else ""
             connection.exec_driver_sql(f"{trigger}{condition} EXECUTE FUNCTION ledger_refuse('{message}')")
+            if event == "DELETE":
+                connection.exec_driver_sql(
+                    f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
+                    f"FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse('{message}')"
+                )
         else:
             condition = f" WHEN {when}" if when else ""
             connection.exec_driver_sql(f"{trigger}{condition} BEGIN SELECT RAISE(ABORT, '{message}'); END")
