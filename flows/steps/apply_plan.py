@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,8 @@ class Applied:
     assigned: dict[str, int]
     messages: int
     already_applied: bool
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    """Said of the plan when it was made; nothing of it is recorded."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -88,7 +89,7 @@ def apply_plan(
             "set status: active to run it"
         )
     summary = planned.summary
-    if not planned.plan.eligible:
+    if not planned.plan.eligible and not _has_begun(ws, planned):
         return _applied(planned, assigned={}, messages=0)
     begin_epoch(ws, planned.epoch, planned.design, now=now)
     wave = Wave(
@@ -162,6 +163,12 @@ def refuse_stale(ws: Workspace, path: Path, stored: dict[str, Any], planned: Pla
             f"{path}: stale: {share} of the planned audience moved since, "
             f"more than measurement.drift allows ({allowed:.1%}){again}"
         )
+
+
+def _has_begun(ws: Workspace, planned: PlannedCampaign) -> bool:
+    """Whether a run as of the same instant was killed: it must be resumed, or refused where the audience moved."""
+    with ws.ledger.read() as tx:
+        return find_wave(tx, planned.epoch.experiment_id, planned.as_of) is not None
 
 
 def _applied(planned: PlannedCampaign, *, assigned: Mapping[str, int], messages: int) -> Applied:

@@ -70,7 +70,7 @@ class Delivered:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {**self.counts(), "skipped_because": dict(sorted(self.skipped.items())), "held": self.held}
+        return {**self.counts(), "skipped_because": dict(sorted((+self.skipped).items())), "held": self.held}
 
 
 def deliver_messages(

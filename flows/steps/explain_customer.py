@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from campaigns.eligibility import REASONS
 from flows.steps.plan_campaign import plan_campaign
+from warehouse.facts.contacts import look_up_contacts
 from warehouse.ledger.history import CustomerHistory, customer_history
 from warehouse.ledger.waves import waves
 
@@ -59,9 +60,10 @@ def _why_not(ws: Workspace, campaign: str, customer_id: str, now: datetime) -> s
     if customer_id in reasons.index:
         reason = str(reasons[customer_id])
         return f"{customer_id} has no arm in {campaign}: {reason}: {REASONS[reason]} ({when})"
+    known = "" if look_up_contacts(ws.facts, [customer_id]) else "; no such customer is loaded, check the id"
     if not runs:
-        return f"{customer_id} has no arm in {campaign}: it has not run yet"
-    return f"{customer_id} has no arm in {campaign}: not in the segment {when}"
+        return f"{customer_id} has no arm in {campaign}: it has not run yet{known}"
+    return f"{customer_id} has no arm in {campaign}: not in the segment {when}{known}"
 
 
 def _experiments(tx: Any, campaign: str) -> list[str]:

@@ -173,6 +173,8 @@ def _warnings(campaign: Campaign, plan: Plan, power: ExpectedPower, *, as_of: da
         )
     elif plan.eligible == 0:
         texts.append("nobody of the audience may take part; the reasons are counted above")
+    if campaign.status in ("paused", "archived"):
+        texts.append(f"{campaign.name} is {campaign.status}: the plan cannot be applied; set status: active to run it")
     if campaign.status == "draft":
         texts.append(f"{campaign.name} is a draft: it runs only by hand; set status: active to have it scheduled")
     if campaign.experiment.control == 0:

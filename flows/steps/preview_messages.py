@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from campaigns.offers import Offer, offer_code, offer_facts
-from channels.message import Sms
+from channels.message import Push, Sms
 from channels.sms_length import measure_sms
 from channels.variables import sample_context
 from flows.steps.message_content import customer_fields, unsubscribe_url
@@ -77,7 +77,10 @@ def _render(
     ws: Workspace, channel: Channel, template: str, context: dict[str, Any], locale: str | None
 ) -> dict[str, Any]:
     content = ws.renderer.render(channel, template, context, locale=locale)
-    shown: dict[str, Any] = {"channel": channel, "template": template, "content": asdict(content)}
+    parts = {part.name: getattr(content, part.name) for part in dataclasses.fields(content)}
+    if isinstance(content, Push):
+        parts["data"] = dict(content.data)
+    shown: dict[str, Any] = {"channel": channel, "template": template, "content": parts}
     if isinstance(content, Sms):
         length = measure_sms(content.body)
         shown |= {"segments": length.segments, "encoding": length.encoding}

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
-    """Every experiment of a campaign, or of all: its state and its messages (planned = the sum of the others)."""
-    shown = []
+    """Every experiment of a campaign, or of all: its state and its messages (planned = the sum of the others).
+
+    Raises CampaignError for a campaign that neither the ledger nor the book knows.
+    """
+    shown: list[dict[str, Any]] = []
     with ws.ledger.read() as tx:
         stopped = paused(tx)
         for row in experiments(tx, campaign):
@@ -33,4 +36,6 @@ def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
                     ],
                 }
             )
+    if campaign is not None and not shown:
+        ws.campaign(campaign)
     return shown

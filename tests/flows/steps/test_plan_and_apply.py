@@ -220,6 +220,10 @@ def test_an_empty_segment_is_a_warning_and_changes_nobody(
     assert summary["eligible"] == 0
     assert "is empty" in summary["warnings"][0]
     json.dumps(summary, allow_nan=False)
+    outcome = run_campaign(ws, "back", as_of=monday)
+    assert (outcome.eligible, outcome.messages, set(outcome.assigned.values())) == (0, 0, {0})
+    assert "is empty" in outcome.warnings[0]
+    assert show_status(ws, None) == []
 
 
 def test_a_campaign_budget_counts_what_earlier_runs_promised(
