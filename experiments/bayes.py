@@ -47,7 +47,7 @@ FLAT = BetaPrior()
 
 
 def beta_chance(arm: Counts, control: Counts, *, prior: BetaPrior = FLAT) -> Chance:
-    """Beta-Binomial posteriors of two shares. Losses are in shares (0..1). Source: vectors bb_ctb, bb_ctb_small."""
+    """Beta-Binomial posteriors of two shares. Losses are in shares (0..1). (vector bb_ctb)."""
     import numpy as np
 
     posteriors = [_posterior(side, prior) for side in (arm, control)]

@@ -37,7 +37,7 @@ def cace(
     """Wald estimate: difference of outcomes divided by difference of delivered shares, delta-method standard error.
 
     Refused below 10 points of difference in delivery. Holds where a message changes nothing for those it does not
-    reach. Source: Angrist, Imbens and Rubin 1996; variance: Imbens and Angrist 1994 (vector cace_wald).
+    reach. Source: Angrist, Imbens and Rubin 1996; variance: Imbens and Angrist 1994.
     """
     if not arm.has(outcome, delivered) or not control.has(outcome, delivered):
         return Cace(status="delivery_unknown")

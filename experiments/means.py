@@ -78,7 +78,7 @@ def permutation(arm: Sample, control: Sample) -> MeanTest:
 
     Shuffling the arms gives the difference a known variance and skewness (finite-population moments of the mean,
     Cramer 1946, section 27); the tail is Pearson's type III with that skewness. Needs third moments in both samples.
-    Checked against shuffled rows by tests/reference/test_permutation.py.
+    Checked against shuffled rows by tests/reference/test_oracles.py.
     """
     total = arm.n + control.n
     se = _pooled_se(arm, control)

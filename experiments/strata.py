@@ -72,7 +72,7 @@ def post_stratify(
 def cochran_mantel_haenszel(
     strata: Sequence[tuple[Counts, Counts]], *, correction: bool = False
 ) -> CochranMantelHaenszel:
-    """CMH test over (arm, control) counts per stratum. Source: Mantel and Haenszel 1959 (vector cmh_stratified).
+    """CMH test over (arm, control) counts per stratum. Source: Mantel and Haenszel 1959.
 
     `correction`: continuity correction of 1/2.
     """
@@ -95,7 +95,7 @@ def cochran_mantel_haenszel(
 
 
 def cochran_q(effects: Sequence[float], errors: Sequence[float]) -> Heterogeneity:
-    """Cochran's Q of effects with standard errors, and their inverse-variance mean (vector segment_cochran_q).
+    """Cochran's Q of effects with standard errors, and their inverse-variance mean.
 
     Source: Cochran 1954; I-squared: Higgins and Thompson 2002. Raises: ExperimentError for unequal lengths.
     """

@@ -37,7 +37,7 @@ def uplift_report(outcome: ArrayLike, treated: ArrayLike, score: ArrayLike, *, h
 
     `outcome`, `treated`: 0/1 per unit; `score`: larger means target first; `held_out`: True where the unit was not
     used to fit the score. Source: Radcliffe 2007; Gutierrez and Gerardy 2017. Oracle: scikit-uplift, in
-    tests/reference/test_uplift.py. Raises: ExperimentError unless both arms are among the held-out units.
+    tests/reference/test_oracles.py. Raises: ExperimentError unless both arms are among the held-out units.
     """
     import numpy as np
 

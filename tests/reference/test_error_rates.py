@@ -127,11 +127,11 @@ def test_the_planned_power_is_reached() -> None:
 def test_three_null_arms_are_rarely_all_believed() -> None:
     rng = np.random.default_rng(23)
     wrong = 0
-    for _ in range(RUNS):
+    for _ in range(1000):
         counts = rng.binomial(2000, 0.2, 4)
         arms = {name: Moments.from_counts("x", 2000, int(x)) for name, x in zip("abcz", counts, strict=True)}
         wrong += any((result.p_adjusted or 1.0) <= 0.05 for result in compare(SHARE, arms, control="z"))
-    assert wrong / RUNS <= 0.06
+    assert wrong / 1000 <= 0.065  # standard error 0.7 points
     assert holm([0.01, 0.02, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
 
 
