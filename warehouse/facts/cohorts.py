@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import sqlalchemy as sa
 
-from warehouse.facts.frames import fetch_frame
+from warehouse.facts.frames import fetch_frame, fetch_frames
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COHORT: Final = sa.table("retain_cohort", sa.column("customer_id", sa.String()), sa.column("unit", sa.Integer()))
 LISTED: Final = 5_000
 """Customers asked for by one IN list."""
+FETCHED: Final = 50_000
+"""Rows that come at a time when everybody's are read."""
 
 
 def joined_rows(
@@ -32,21 +34,26 @@ def joined_rows(
     """Rows of a table that belong to the customers, with `unit`, the customer's place in the sequence.
 
     With `grouped` the columns are aggregates, one row a customer. Customers without a row are left out; the order is
-    that of the engine. At most LISTED customers come at a time from engines that cannot take the whole cohort.
+    that of the engine. An engine that cannot take the cohort is asked for LISTED customers at a time, or, for sums over
+    a larger cohort, once for everybody's, of which those of strangers are dropped as they come.
     """
     if facts.engine.dialect.name == "duckdb":
         yield _registered(facts, customer_ids, table, columns, condition, grouped=grouped)
         return
     places = {customer_id: place for place, customer_id in enumerate(customer_ids)}
+    statement = sa.select(table.c.customer_id, *columns).where(condition)
+    if grouped:
+        statement = statement.group_by(table.c.customer_id)
     with facts.connection() as connection:
-        for start in range(0, len(customer_ids), LISTED):
-            ids = list(customer_ids[start : start + LISTED])
-            statement = sa.select(table.c.customer_id, *columns).where(table.c.customer_id.in_(ids), condition)
-            if grouped:
-                statement = statement.group_by(table.c.customer_id)
-            frame = fetch_frame(connection, statement)
-            frame.insert(0, "unit", frame["customer_id"].map(places))
-            yield frame.drop(columns="customer_id")
+        if grouped and len(customer_ids) > LISTED:
+            frames = fetch_frames(connection, statement, FETCHED)
+        else:
+            lists = (list(customer_ids[at : at + LISTED]) for at in range(0, len(customer_ids), LISTED))
+            frames = (fetch_frame(connection, statement.where(table.c.customer_id.in_(ids))) for ids in lists)
+        for frame in frames:
+            known = frame[frame["customer_id"].isin(places)]
+            units = known["customer_id"].map(places).astype("int64")
+            yield known.drop(columns="customer_id").assign(unit=units)
 
 
 def _registered(

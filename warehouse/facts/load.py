@@ -109,11 +109,18 @@ def load_customers_from_orders(
 
 
 def _retrying(request: LoadRequest, attempt: Callable[[LoadRequest], LoadSummary]) -> LoadSummary:
+    import duckdb
+
     for _ in range(_ATTEMPTS):
         try:
             return attempt(request)
         except VersionTaken:
             continue  # another load was published meanwhile: what is new must be found again
+        except duckdb.Error as error:
+            raise FactsError(
+                f"the load into {request.facts.data_dir} failed in DuckDB ({str(error).splitlines()[0]}); nothing was "
+                "loaded. Give it more memory (facts_memory_limit) or disk space, and load again"
+            ) from error
     raise FactsError(
         f"{request.facts.data_dir}: other loads were published {_ATTEMPTS} times while this one was prepared; "
         "nothing was loaded. Load again when they have finished"

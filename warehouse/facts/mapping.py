@@ -96,6 +96,9 @@ class _Source:
 
     def selectable(self, dialect: str) -> sa.FromClause:
         schema, _, name = self.table.rpartition(".")
+        for ours, theirs in self.renames.items():
+            if theirs not in self.found and self.schema.column(ours) is None:
+                raise FactsError(f"table {self.table}: has no column {theirs}, expected as the attribute {ours}")
         base = sa.table(name, *(sa.column(n, t) for n, t in self.found.items()), schema=schema or None)
         columns = [self._canonical(base, column, dialect) for column in self.schema.columns]
         columns += [self._attribute(base, name, kind, dialect) for name, kind in self.attributes().items()]
@@ -126,8 +129,6 @@ class _Source:
 
     def _attribute(self, base: sa.TableClause, ours: str, kind: AttributeKind, dialect: str) -> sa.ColumnElement[Any]:
         theirs = self.renames.get(ours, ours)
-        if theirs not in self.found:
-            raise FactsError(f"table {self.table}: has no column {theirs}, expected as the attribute {ours}")
         return _typed(base.c[theirs], self.found[theirs], kind, dialect).label(ours)
 
 

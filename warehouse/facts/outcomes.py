@@ -118,7 +118,7 @@ def purchased_since(
     last = sa.func.max(epoch_us(orders.c.ordered_at)).label("last_us")
     window = sa.and_(is_purchase(orders), orders.c.ordered_at >= min(starts), orders.c.ordered_at < until)
     found: set[str] = set()
-    for unit, last_us in _pairs(joined_rows(facts, ids, orders, [last], window, grouped=True)):
+    for unit, last_us in _pairs(joined_rows(facts, ids, orders, [last], window, grouped=True), "last_us"):
         if last_us >= to_us(starts[unit]):
             found.add(ids[unit])
     return found
@@ -131,9 +131,9 @@ def _starts(since: Mapping[str, datetime] | tuple[Sequence[str], datetime]) -> t
     return list(since), list(since.values())
 
 
-def _pairs(frames: Iterator[pd.DataFrame]) -> Iterator[tuple[int, int]]:
+def _pairs(frames: Iterator[pd.DataFrame], column: str) -> Iterator[tuple[int, int]]:
     for frame in frames:
-        yield from zip(frame.iloc[:, 0].tolist(), frame.iloc[:, 1].tolist(), strict=True)
+        yield from zip(frame["unit"].tolist(), frame[column].tolist(), strict=True)
 
 
 def first_purchase_days(
@@ -154,7 +154,7 @@ def first_purchase_days(
     observed = max((to_us(end) - to_us(start)) // DAY_US, 0)
     days = np.full(len(ids), observed, dtype=np.float64)
     happened = np.zeros(len(ids), dtype=bool)
-    for unit, first_us in _pairs(joined_rows(facts, ids, orders, [first], window, grouped=True)):
+    for unit, first_us in _pairs(joined_rows(facts, ids, orders, [first], window, grouped=True), "first_us"):
         days[unit] = (first_us - to_us(start)) // DAY_US
         happened[unit] = True
     return {

@@ -108,6 +108,8 @@ def explaining(sources: Sequence[SourceFile]) -> Iterator[None]:
 
     try:
         yield
+    except duckdb.OutOfMemoryException:
+        raise  # not the file's fault
     except duckdb.Error as error:
         raise explain_broken(sources, str(error).splitlines()[0]) from error
 

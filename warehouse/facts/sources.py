@@ -47,10 +47,7 @@ class SourceFile:
         options = (
             "auto_detect=false, header=true, quote='\"', escape='\"', nullstr='', strict_mode=true, null_padding=false"
         )
-        return (
-            f"read_csv({literal(str(self.path))}, {options}, delim={literal(self.delimiter)}, columns={{{columns}}}, "
-            f"max_line_size=16000000)"
-        )
+        return f"read_csv({literal(str(self.path))}, {options}, delim={literal(self.delimiter)}, columns={{{columns}}})"
 
 
 def open_source(path: Path, cursor: duckdb.DuckDBPyConnection) -> SourceFile:
@@ -165,8 +162,8 @@ def _line_end_faults(path: Path) -> Iterator[FactsError]:
         for number, line in enumerate(file, 2):
             if line.endswith(b"\n") and line.endswith(b"\r\n") != first:
                 yield FactsError(
-                    f"{path}:{number}: the line ends in another way than the first one (LF and CRLF are mixed); expected "
-                    "one kind. Convert the file (dos2unix); nothing was loaded"
+                    f"{path}:{number}: the line ends in another way than the first one (LF and CRLF are mixed); "
+                    "expected one kind. Convert the file (dos2unix); nothing was loaded"
                 )
 
 

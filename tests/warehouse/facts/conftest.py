@@ -220,6 +220,12 @@ def shop() -> Shop:
     return random_shop(20260101)
 
 
+@pytest.fixture(scope="session")
+def embed() -> Callable[[Path, Shop], Facts]:
+    """Put a shop into Parquet below a folder."""
+    return embedded_facts
+
+
 @pytest.fixture(params=ENGINES)
 def facts(request: pytest.FixtureRequest, shop: Shop, tmp_path: Path) -> Iterator[Facts]:
     """The shop's facts on each engine in turn."""
