@@ -55,10 +55,8 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
         """Refuse naive datetimes; normalise to UTC."""
-        if value is None:
-            return None
-        text = instant_text(value)
-        return value.astimezone(UTC) if dialect.name == "postgresql" else text
+        text = None if value is None else instant_text(value)
+        return value if dialect.name == "postgresql" else text
 
     def process_result_value(self, value: Any, _dialect: sa.Dialect) -> datetime | None:
         """Give an aware UTC datetime."""

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .ledgers import ledger, ledger_url, postgres_ledger, sqlite_ledger
+from .ledgers import ledger, ledger_url, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 
-__all__ = ["ledger", "ledger_url", "postgres_ledger", "sqlite_ledger"]
+__all__ = ["ledger", "ledger_url", "postgres_ledger", "postgres_ledger_url", "sqlite_ledger", "sqlite_template"]

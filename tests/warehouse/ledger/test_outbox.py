@@ -224,7 +224,7 @@ def test_receipts_in_any_order_end_in_the_same_state(ledger: Ledger) -> None:
             if "event_key" in given:
                 given["event_key"] = f"{given['event_key']}-{key}"
             for _ in range(2):
-                settle(ledger, [Settlement(message_key=key, state=state, **given)], NOW)  # type: ignore[arg-type]  # a plain table of cases
+                settle(ledger, [Settlement(message_key=key, state=state, **given)], NOW)
         columns = "state, reason, provider, provider_id, provider_code, cost_micros, segments, lease_owner"
         with ledger.read() as tx:
             end = tx.execute(sa.text(f"SELECT {columns} FROM outbox WHERE message_key = :key"), {"key": key}).one()
@@ -360,7 +360,7 @@ def test_claims_and_sweeps_read_from_an_index_however_many_messages_there_are(sq
     with sqlite_ledger.read() as tx:
         due_lanes(tx, NOW)
         for sql, values in reads:
-            plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]  # type: ignore[arg-type]  # as the driver got them
+            plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", values)]
             assert not [step for step in plan if step.startswith("SCAN outbox")], (sql, plan)
     assert len(reads) >= 3
 

@@ -163,6 +163,7 @@ def test_the_rows_of_both_databases_are_equal(sqlite_ledger: Ledger, postgres_le
     people, messages = cohort(18)
     messages["code"] = [hostile[i % len(hostile)] for i in range(len(messages))]
     messages["offer"] = [None if i % 3 else "ten" for i in range(len(messages))]
+    messages["locale"] = [None if i % 2 else f"zh\t{i}" for i in range(len(messages))]
     for ledger in (sqlite_ledger, postgres_ledger):
         start(ledger)
         record_wave(ledger, wave_of("winback:1", people), wave_batches(people, messages, rows=5))
