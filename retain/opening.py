@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(root: Path | None, **overrides: Any) -> Iterator[Workspace]:
-    """The workspace at `root` (else RETAIN_WORKSPACE, else here), closed afterwards."""
-    from flows.settings import read_settings, workspace_root
+    """The workspace at `root` (else RETAIN_WORKSPACE, else here), closed afterwards.
+
+    Raises SettingsError where there is none: nothing is opened or made then.
+    """
+    from flows.settings import read_settings
+    from flows.steps.find_workspace import find_workspace
     from flows.wiring import open_workspace
 
-    settings = read_settings(workspace_root(root), overrides=overrides)
+    settings = read_settings(find_workspace(root), overrides=overrides)
     with open_workspace(settings) as workspace:
         yield workspace

@@ -10,17 +10,30 @@ import typer
 
 WorkspaceOption = Annotated[
     Path | None,
-    typer.Option("--workspace", "-w", help="The workspace directory.", show_default="RETAIN_WORKSPACE, else here"),
+    typer.Option(
+        "--workspace", "-w", metavar="DIR", help="The workspace directory.", show_default="RETAIN_WORKSPACE, else here"
+    ),
 ]
 NowOption = Annotated[
     str | None,
-    typer.Option("--now", help="The instant to act at (ISO 8601, UTC if it names no zone).", show_default="the clock"),
+    typer.Option(
+        "--now",
+        metavar="INSTANT",
+        help="The instant to act at (ISO 8601, UTC if it names no zone).",
+        show_default="the clock",
+    ),
 ]
 AsOfOption = Annotated[
     str | None,
-    typer.Option("--as-of", help="Select customers as of this instant (ISO 8601).", show_default="--now or the clock"),
+    typer.Option(
+        "--as-of",
+        metavar="INSTANT",
+        help="Select customers as of this instant (ISO 8601).",
+        show_default="--now or the clock",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+CustomerArgument = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer's id.")]
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
 
 

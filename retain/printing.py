@@ -24,9 +24,11 @@ def print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=2) + "\n")
 
 
-def say(text: str) -> None:
-    """Print one line for a person."""
+def say(text: str, *, now: bool = False) -> None:
+    """Print one line for a person; `now`: at once, for somebody who waits for it."""
     sys.stdout.write(text + "\n")
+    if now:
+        sys.stdout.flush()
 
 
 def warn(text: str) -> None:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
+from web.pages import render_page
 from web.report_view import make_view
-
-FOLDER: Final = Path(__file__).parent / "templates"
 
 
 def render_report(data: Mapping[str, Any], *, out: Path) -> Path:
@@ -40,22 +34,4 @@ def render_report(data: Mapping[str, Any], *, out: Path) -> Path:
 
 def report_html(data: Mapping[str, Any]) -> str:
     """The same report as text."""
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (FOLDER / "report.css").read_text(encoding="utf-8").replace("\r\n", "\n")
-    return environment.get_template("report.html.j2").render(
-        view=make_view(data),
-        style=Markup(style),  # noqa: S704 (our own file, nothing of the data in it)
-        policy=_policy(style),
-    )
-
-
-def _policy(style: str) -> str:
-    """Nothing may be loaded or run; of styles only the page's own sheet, by its hash."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return render_page("report.html.j2", view=make_view(data))

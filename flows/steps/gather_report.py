@@ -28,7 +28,7 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
         funnel = counts(tx, experiment)
         taken = decisions(tx, experiment)
     data = measurement.to_json()
-    for arm, described in _arms(file).items():
+    for arm, described in describe_arms(file).items():
         data["arms"].setdefault(arm, {"assigned": 0, "mature": 0}).update(described)
     data |= {
         "campaign": campaign,
@@ -48,7 +48,8 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
     return data
 
 
-def _arms(file: CampaignFile) -> dict[str, dict[str, Any]]:
+def describe_arms(file: CampaignFile) -> dict[str, dict[str, Any]]:
+    """The arms of a campaign's file: what each offers and sends."""
     return {
         name: {
             "offer": arm.offer or "",
@@ -62,4 +63,4 @@ def _funnel(counted: MessageCounts) -> dict[str, dict[str, int]]:
     return {arm: dict(fates) for arm, fates in counted.by_arm.items()}
 
 
-__all__ = ["Measurement", "gather_report"]
+__all__ = ["Measurement", "describe_arms", "gather_report"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from warehouse.facts.contacts import look_up_contacts
 from warehouse.ledger.audit import record_audit
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.schema import CHANNELS, SUPPRESSION_REASONS
@@ -29,3 +30,8 @@ def suppress_customer(ws: Workspace, customer_id: str, *, channel: str, reason: 
             tx, at=at, actor=by, action="suppress", subject=customer_id, detail={"channel": channel, "reason": reason}
         )
     return new
+
+
+def is_loaded(ws: Workspace, customer_id: str) -> bool:
+    """Whether the facts know the customer."""
+    return bool(look_up_contacts(ws.facts, [customer_id]))

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from retain.options import JsonOption
-from retain.printing import percent, print_json, print_table, say
+from retain.opening import opened
+from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.printing import cell, percent, print_json, print_table, say
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from experiments.analysis import Analysis
 
 
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(analyze)
+    app.command()(power)
     app.command()(demo)
 
 
@@ -40,7 +44,10 @@ def analyze(  # noqa: PLR0913  (the options of one command)
     ] = 0.05,
     as_json: JsonOption = False,
 ) -> None:
-    """Analyse any experiment's table with the engine that decides campaigns."""
+    """Analyse any experiment's table with the engine of retain.
+
+    The table has one row per unit: its arm and the values of the metrics. For experiments that did not run here.
+    """
     from flows.steps.analyze_file import analyze_file
 
     analysis = analyze_file(
@@ -58,21 +65,81 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         _show(analysis)
 
 
+def power(
+    campaign: CampaignArgument,
+    customers: Annotated[
+        int | None,
+        typer.Option("--customers", min=1, help="How many take part.", show_default="those who may as of the instant"),
+    ] = None,
+    baseline: Annotated[
+        float | None,
+        typer.Option(
+            "--baseline",
+            metavar="SHARE",
+            help="The primary metric without treatment, where it is a proportion.",
+            show_default="what the segment did before",
+        ),
+    ] = None,
+    as_of: AsOfOption = None,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell before a campaign runs what its experiment can show.
+
+    How many customers the minimum effect needs, which effect can be detected, and with what chance.
+    """
+    from flows.steps.show_power import show_power
+
+    with opened(workspace) as ws:
+        moment = instant(as_of or now, option="--as-of")
+        shown = show_power(ws, campaign, as_of=moment, customers=customers, baseline=baseline)
+    if as_json:
+        print_json(shown)
+    else:
+        _show_power(shown)
+
+
 def demo(
     workspace: Annotated[
         Path | None,
-        typer.Option("--workspace", "-w", help="Where to make the workspace.", show_default="a new directory"),
+        typer.Option(
+            "--workspace", "-w", metavar="DIR", help="Where to make the workspace.", show_default="a new directory"
+        ),
     ] = None,
     customers: Annotated[int, typer.Option("--customers", min=100, help="How many customers to invent.")] = 20_000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same world.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the whole loop on invented customers whose true behaviour is known."""
+    """Run the whole loop on invented customers.
+
+    Their true behaviour is known, and is shown beside what was measured. Needs no network, no account and no server.
+    """
     from retain.demonstration import run_and_report
 
     outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json)
     if as_json:
         print_json(outcome)
+
+
+def _show_power(shown: dict[str, Any]) -> None:
+    say(f"{shown['campaign']} as of {shown['as_of']}: {shown['customers']:,} customers")
+    if shown["baseline"] is None:
+        say("no baseline: too few customers were in the segment one horizon earlier; give one with --baseline")
+        return
+    source = f"what {shown['history']:,} customers of the segment did before" if shown["history"] else "as given"
+    say(f"{shown['metric']} without treatment: {cell(shown['baseline'])} ({source})")
+    if shown["needed_per_arm"] is None:
+        say("its variation does not allow a reckoning of sizes")
+        return
+    runs = "" if shown["runs_needed"] is None else f", {shown['runs_needed']:,} runs like this one"
+    say(
+        f"minimum effect {cell(shown['minimum_effect'])} with power {percent(shown['wanted_power'])} needs "
+        f"{shown['needed_per_arm']:,} customers in the smallest arm: {shown['needed_customers']:,} in all{runs}"
+    )
+    rows = [(point["customers"], point["detectable"], percent(point["power"])) for point in shown["curve"]]
+    if rows:
+        print_table(("customers in all", "smallest detectable effect", "chance to find the minimum effect"), rows)
 
 
 def _pairs(texts: list[str], option: str) -> dict[str, str]:

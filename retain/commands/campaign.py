@@ -28,31 +28,40 @@ def plan(
     campaign: CampaignArgument,
     as_of: AsOfOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Directory for plan.json.", show_default=".retain/plans/CAMPAIGN/AS-OF")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Directory for plan.json.", show_default=".retain/plans/CAMPAIGN/AS-OF"
+        ),
     ] = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show who would take part, in which arm, with which messages. Nothing is changed.
+    """Show who would take part, in which arm, with which messages.
+
+    Nothing is changed; plan.json is written for `retain apply`.
 
     Exit code 0: nothing to do; 2: there is something to apply; 1: an error.
     """
+    from flows.steps.apply_plan import find_applied
     from flows.steps.plan_campaign import plan_campaign
 
     with opened(workspace) as ws:
         planned = plan_campaign(ws, campaign, as_of=instant(as_of or now, option="--as-of"))
         path = planned.write(out or ws.root / ".retain" / "plans" / campaign / planned.stamp)
+        done = find_applied(ws, campaign, planned.as_of) is not None
     if as_json:
         print_json(planned.summary)
     else:
         show_plan(planned.summary)
         say(f"written to {path}")
-        if planned.summary["eligible"]:
-            say(f"next: retain apply {path}")
     for text in planned.summary["warnings"]:
         warn(text)
-    if planned.summary["eligible"]:
+    if done:
+        warn(f"{campaign} was run as of this instant already; there is nothing to apply")
+    elif planned.summary["eligible"]:
+        if not as_json:
+            say(f"next: retain apply {path}")
         raise typer.Exit(WORK_TO_DO)
 
 
@@ -64,7 +73,10 @@ def apply(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Carry out a plan: assignments and messages go into the ledger. A stale plan is refused."""
+    """Carry out a plan: assignments and messages are recorded.
+
+    A stale plan is refused. Applying again changes nothing; after a crash it completes what was begun.
+    """
     from flows.steps.apply_plan import apply_plan_file
 
     with opened(workspace) as ws, progress_bar("apply", quiet=as_json) as progress:
@@ -79,7 +91,10 @@ def run(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Plan and apply in one go, as a schedule does. Running again for the same instant changes nothing."""
+    """Plan and apply in one go, as a schedule does.
+
+    Running again for the same instant changes nothing.
+    """
     from flows.steps.run_campaign import run_campaign
 
     with opened(workspace) as ws, progress_bar("run", quiet=as_json) as progress:
@@ -110,10 +125,16 @@ def show_plan(summary: dict[str, Any]) -> None:
 
 
 def _show_applied(outcome: dict[str, Any], as_json: bool) -> None:
+    for text in outcome["warnings"]:
+        warn(text)
     if as_json:
         print_json(outcome)
         return
-    state = "already applied; nothing changed" if outcome["already_applied"] else "applied"
-    say(f"{outcome['experiment']} as of {outcome['as_of']}: {state}")
+    done = (
+        "already applied" if outcome["already_applied"] else "applied" if outcome["eligible"] else "nobody takes part"
+    )
+    unchanged = outcome["already_applied"] or not outcome["eligible"]
+    say(f"{outcome['experiment']} as of {outcome['as_of']}: {done}{'; nothing changed' if unchanged else ''}")
     print_table(("arm", "customers"), list(outcome["assigned"].items()))
-    say(f"{outcome['messages']:,} messages are waiting; next: retain deliver")
+    if not unchanged:
+        say(f"{outcome['messages']:,} messages are planned; next: retain deliver")

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def load(
     table: Annotated[str, typer.Argument(metavar="customers|orders|events", help="What the files hold.")],
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="CSV or Parquet files.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="CSV or Parquet files.")] = None,
     renames: Annotated[
         list[str] | None,
         typer.Option("--map", metavar="THEIRS=OURS", help="A column of the file that bears another name."),
@@ -40,7 +40,7 @@ def load(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Load customers, orders or events from CSV or Parquet files.
+    """Load customers, orders or events from CSV or Parquet.
 
     Rows that cannot be used go to a quarantine file, each with its reason. Loading the same file again changes nothing.
     """
@@ -58,6 +58,8 @@ def load(
             summary = load_customers_from_orders(ws, files or [], renames=pairs, now=instant(now))
         else:
             summary = load_facts(ws, table, files or [], renames=pairs, now=instant(now), progress=progress)
+    for text in summary.warnings:
+        warn(text)
     if as_json:
         print_json(summary.to_json())
     else:
@@ -66,13 +68,16 @@ def load(
 
 def features(
     customer: Annotated[
-        str | None, typer.Argument(metavar="[CUSTOMER]", help="Show the values of this customer.")
+        str | None,
+        typer.Argument(
+            metavar="CUSTOMER", help="Show the values of this customer.", show_default="the list of features"
+        ),
     ] = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the features that segments may use, or their values for one customer."""
+    """List what segments may ask, or its values for one customer."""
     from flows.steps.show_features import list_features, values_of
 
     if customer is None:
@@ -115,5 +120,3 @@ def _show(summary: LoadSummary) -> None:
         say(f"  quarantined: {reason}: {count:,}")
     if summary.quarantine_file is not None:
         say(f"  see {summary.quarantine_file}")
-    for text in summary.warnings:
-        warn(text)

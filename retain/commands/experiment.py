@@ -26,7 +26,11 @@ def register(app: typer.Typer) -> None:
 def measure(
     campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
 ) -> None:
-    """Measure a campaign's experiment against its control. Measuring decides nothing."""
+    """Measure a campaign's experiment against its control.
+
+    Everybody assigned counts, whether or not a message arrived, once the outcome window has passed. Measuring decides
+    nothing.
+    """
     from flows.steps.measure_experiment import measure_experiment
 
     with opened(workspace) as ws:
@@ -40,11 +44,16 @@ def measure(
 def decide(
     campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
 ) -> None:
-    """Decide by the rule, record it with its evidence, and act as the campaign's feedback mode says."""
+    """Decide by the rule, and act as the campaign's feedback says.
+
+    The decision is recorded with its evidence. Feedback off: nothing else; propose: a patch is written; apply: the
+    campaign's file is changed, and `retain undo` takes it back.
+    """
     from flows.steps.decide_experiment import decide_experiment
 
     with opened(workspace) as ws:
         decided = decide_experiment(ws, campaign, now=instant(now)).to_json()
+        root = ws.root
     if as_json:
         print_json(decided)
         return
@@ -54,34 +63,47 @@ def decide(
     for path in decided["changed_files"]:
         say(f"changed {path}; take it back with: retain undo {campaign}")
     if decided["patch_file"]:
-        say(f"proposed in {decided['patch_file']}; apply it with: patch -p0 < {decided['patch_file']}")
+        say(f"proposed in {decided['patch_file']}; make it so with: patch -d {root} -p0 < {decided['patch_file']}")
 
 
-def undo(campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None) -> None:
-    """Take back the last change retain made to a campaign file, byte for byte."""
+def undo(
+    campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
+) -> None:
+    """Take back the last change to a campaign file, byte for byte.
+
+    Refused where the file was changed since. The decision itself stays recorded.
+    """
     from flows.steps.write_back_decision import undo_write_back
 
     with opened(workspace) as ws:
         path = undo_write_back(ws, campaign, now=instant(now))
-    say(f"{path}: as it was before")
+    if as_json:
+        print_json({"campaign": campaign, "restored": str(path)})
+    else:
+        say(f"{path}: as it was before")
 
 
 def report(
     campaign: CampaignArgument,
     out: Annotated[
-        Path | None, typer.Option("--out", help="The HTML file to write.", show_default="reports/CAMPAIGN.html")
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The HTML file to write.", show_default="reports/CAMPAIGN.html"),
     ] = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Write a self-contained HTML report of a campaign's experiment."""
+    """Write a self-contained HTML report of an experiment."""
     from flows.steps.gather_report import gather_report
     from web.report import render_report
 
     with opened(workspace) as ws:
         data = gather_report(ws, campaign, now=instant(now))
         path = render_report(data, out=out or ws.root / "reports" / f"{campaign}.html")
-    say(str(path))
+    if as_json:
+        print_json({"campaign": campaign, "experiment": data["experiment"], "report": str(path)})
+    else:
+        say(str(path))
 
 
 def show_measurement(measured: dict[str, Any]) -> None:
@@ -91,6 +113,8 @@ def show_measurement(measured: dict[str, Any]) -> None:
     print_table(("arm", "assigned", "mature"), arms)
     p = measured["health"]["srm_p"]
     say(f"split of assigned customers: {'nothing to test' if p is None else f'p = {p:.3g}'}")
+    if measured["matures_at"] is not None and not any(arm["mature"] for arm in measured["arms"].values()):
+        say(f"nothing is mature yet; the last run so far is on {measured['matures_at']}")
     rows = [
         [
             result["metric"],

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import CampaignArgument, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, progress_bar, say, warn
 
-ByOption = Annotated[str, typer.Option("--by", help="Who does this; it is recorded.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
+ByOption = Annotated[str, typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.")]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is recorded.")]
+FATES = ("planned", "sent", "failed", "skipped", "in_doubt", "pending")
 
 
 def register(app: typer.Typer) -> None:
@@ -30,28 +31,37 @@ def deliver(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Send every message that may leave now. Run it as often as you like, in as many processes as you like."""
+    """Send every message that may leave now.
+
+    Run it as often as you like, in as many processes as you like: no message leaves twice.
+    """
     from flows.steps.deliver_messages import deliver_messages
     from flows.wiring import worker_name
 
     with opened(workspace) as ws, progress_bar("deliver", quiet=as_json) as progress:
         delivered = deliver_messages(ws, now=instant(now), worker=worker_name(), limit=limit, progress=progress)
+    outcome = delivered.to_json()
+    for campaign, why in outcome["held"].items():
+        warn(f"{campaign} is held: {why}")
     if as_json:
-        print_json(delivered.to_json())
+        print_json(outcome)
         return
     print_table(("messages", "n"), list(delivered.counts().items()))
-    if delivered.skipped:
-        print_table(("skipped because", "messages"), sorted(delivered.skipped.items()))
-    for campaign, why in delivered.held.items():
-        warn(f"{campaign} is held: {why}")
+    if outcome["skipped_because"]:
+        print_table(("skipped because", "messages"), list(outcome["skipped_because"].items()))
 
 
 def status(
-    campaign: Annotated[str | None, typer.Argument(metavar="[CAMPAIGN]", show_default="all")] = None,
+    campaign: Annotated[
+        str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.", show_default="all")
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what became of every planned message: planned = sent + failed + skipped + in doubt + pending."""
+    """Show what became of every planned message.
+
+    planned = sent + failed + skipped + in doubt + pending, for every arm and channel.
+    """
     from flows.steps.show_status import show_status
 
     with opened(workspace) as ws:
@@ -59,11 +69,10 @@ def status(
     if as_json:
         print_json({"experiments": shown})
         return
-    fates = ("planned", "sent", "failed", "skipped", "in_doubt", "pending")
     for entry in shown:
-        rows = [(row["arm"], row["channel"], *(row[fate] for fate in fates)) for row in entry["messages"]]
+        rows = [(row["arm"], row["channel"], *(row[fate] for fate in FATES)) for row in entry["messages"]]
         paused = ", paused" if entry["paused"] else ""
-        print_table(("arm", "channel", *fates), rows, title=f"{entry['experiment']} ({entry['status']}{paused})")
+        print_table(("arm", "channel", *FATES), rows, title=f"{entry['experiment']} ({entry['status']}{paused})")
     if not shown:
         say("nothing has been applied yet; next: retain plan CAMPAIGN")
 
@@ -74,13 +83,20 @@ def pause(
     reason: ReasonOption = "by hand",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Stop a campaign's messages at once ("*": everything). Nothing is lost; `resume` lets them go on."""
+    """Stop a campaign's messages at once ("*": all campaigns').
+
+    Nothing is lost: `retain resume` lets them go on.
+    """
     from flows.steps.pause_campaign import pause_campaign
 
     with opened(workspace) as ws:
         changed = pause_campaign(ws, campaign, by=by, reason=reason, at=instant(now))
-    say(f"{campaign}: paused" if changed else f"{campaign}: was paused already")
+    if as_json:
+        print_json({"campaign": campaign, "paused": True, "changed": changed})
+    else:
+        say(f"{campaign}: paused" if changed else f"{campaign}: was paused already")
 
 
 def resume(
@@ -89,34 +105,50 @@ def resume(
     reason: ReasonOption = "by hand",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Let a paused campaign's messages leave again."""
     from flows.steps.pause_campaign import resume_campaign
 
     with opened(workspace) as ws:
         changed = resume_campaign(ws, campaign, by=by, reason=reason, at=instant(now))
-    say(f"{campaign}: goes on" if changed else f"{campaign}: was not paused")
+    if as_json:
+        print_json({"campaign": campaign, "paused": False, "changed": changed})
+    else:
+        say(f"{campaign}: goes on" if changed else f"{campaign}: was not paused")
 
 
 def suppress(
-    customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
-    channel: Annotated[str, typer.Option("--channel", help="sms, email, push or all.")] = "all",
-    reason: Annotated[str, typer.Option("--reason", help="stop, unsubscribe, complaint, bounce or manual.")] = "manual",
+    customer: CustomerArgument,
+    channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="sms, email, push or all.")] = "all",
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="REASON", help="stop, unsubscribe, complaint, bounce or manual.")
+    ] = "manual",
     by: ByOption = "operator",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Never write to a customer again on a channel. It holds from this moment, for messages already queued too."""
-    from flows.steps.suppress_customer import suppress_customer
+    """Never write to a customer again, on one channel or on all.
+
+    It holds from this moment, for messages already queued too.
+    """
+    from flows.steps.suppress_customer import is_loaded, suppress_customer
 
     with opened(workspace) as ws:
         new = suppress_customer(ws, customer, channel=channel, reason=reason, by=by, at=instant(now))
-    say(f"{customer}: suppressed on {channel}" if new else f"{customer}: was suppressed on {channel} already")
+        known = is_loaded(ws, customer)
+    if not known:
+        warn(f"no customer {customer} is loaded; the id is suppressed all the same: check that it is the right one")
+    if as_json:
+        print_json({"customer_id": customer, "channel": channel, "reason": reason, "changed": new, "loaded": known})
+    else:
+        say(f"{customer}: suppressed on {channel}" if new else f"{customer}: was suppressed on {channel} already")
 
 
 def explain(
     campaign: CampaignArgument,
-    customer: Annotated[str, typer.Argument(metavar="CUSTOMER")],
+    customer: CustomerArgument,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -130,4 +162,5 @@ def explain(
         print_json(story)
         return
     say(story["answer"])
-    print_table(("when (UTC)", "what", "why"), [(e["at"], e["what"], e["why"]) for e in story["events"]])
+    if story["events"]:
+        print_table(("when (UTC)", "what", "why"), [(e["at"], e["what"], e["why"]) for e in story["events"]])

@@ -1,9 +1,9 @@
-"""init, validate, preview and doctor: a workspace, its files, its health."""
+"""init, validate, preview, doctor and serve: a workspace, its files, its health, its pages."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,13 +18,17 @@ def register(app: typer.Typer) -> None:
     app.command()(validate)
     app.command()(preview)
     app.command()(doctor)
+    app.command()(serve)
 
 
 def init(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory to make the workspace in.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Make a workspace: sample campaigns, templates, settings, deployments."""
+    """Make a workspace: sample campaigns, templates, settings.
+
+    Nothing is overwritten: a directory that holds a workspace already is refused.
+    """
     from flows.steps.make_workspace import make_workspace
 
     files = make_workspace(directory.resolve())
@@ -32,17 +36,20 @@ def init(
         print_json({"workspace": str(directory.resolve()), "files": [str(path) for path in files]})
         return
     say(f"{directory.resolve()}: {len(files)} files")
-    say(f"next: retain -h, or put your data in: retain load customers FILE --workspace {directory}")
+    say(f"next: put your customers in: retain load customers FILE --workspace {directory}")
 
 
 def validate(
     campaign: Annotated[
-        str | None, typer.Argument(metavar="[CAMPAIGN]", help="Only this campaign.", show_default="all")
+        str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.", show_default="all")
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check campaigns, offers, segments and templates; every problem at once, with its place."""
+    """Check campaigns, offers, segments and templates.
+
+    Every problem is told at once, with its file, line and column. Exit code 1 where there is an error among them.
+    """
     from flows.steps.validate_book import validate_book
 
     with opened(workspace) as ws:
@@ -59,12 +66,20 @@ def validate(
 
 def preview(
     campaign: CampaignArgument,
-    customer: Annotated[str | None, typer.Option("--customer", help="Show what this customer would read.")] = None,
+    customer: Annotated[
+        str | None,
+        typer.Option(
+            "--customer", metavar="CUSTOMER", help="Show what this customer would read.", show_default="a sample"
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show every message of a campaign as it would be read. Nothing is sent and no code is used up."""
+    """Show every message of a campaign as it would be read.
+
+    Nothing is sent and no code is used up.
+    """
     from flows.steps.preview_messages import preview_messages
 
     with opened(workspace) as ws:
@@ -73,17 +88,14 @@ def preview(
         print_json({"campaign": campaign, "messages": shown})
         return
     for message in shown:
-        say(f"--- {message['arm']}, step {message['step']}: {message['channel']} {message['template']}")
-        for part in ("subject", "title", "body", "text"):
-            if message["content"].get(part):
-                say(str(message["content"][part]).strip())
-        if "segments" in message:
-            say(f"({message['segments']} SMS segments, {message['encoding']})")
-        say("")
+        _show_message(message)
 
 
 def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
-    """Check that everything the workspace needs is there and agrees."""
+    """Check that what the workspace needs is there and agrees.
+
+    Exit code 1 where something needs attention.
+    """
     from flows.steps.examine_workspace import examine_workspace
 
     with opened(workspace) as ws:
@@ -95,3 +107,35 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     if not all(finding.ok for finding in findings):
         warn("something needs attention")
         raise typer.Exit(1)
+
+
+def serve(
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="The port to listen at; 0 takes a free one.")
+    ] = 8080,
+    workspace: WorkspaceOption = None,
+) -> None:
+    """Show the experiments and their reports in a browser.
+
+    On this machine only (127.0.0.1), until interrupted with Ctrl-C. Pages show what was measured last; nothing is
+    measured, decided or changed by looking.
+    """
+    from web.app import serve as serve_pages
+
+    with opened(workspace) as ws:
+        settings = ws.settings
+    serve_pages(settings, port=port, ready=_ready)
+
+
+def _ready(address: str) -> None:
+    say(f"{address} (stop with Ctrl-C)", now=True)
+
+
+def _show_message(message: dict[str, Any]) -> None:
+    say(f"--- {message['arm']}, step {message['step']}: {message['channel']} {message['template']}")
+    for part in ("subject", "title", "body", "text"):
+        if message["content"].get(part):
+            say(str(message["content"][part]).strip())
+    if "segments" in message:
+        say(f"({message['segments']} SMS segments, {message['encoding']})")
+    say("")
