@@ -18,15 +18,24 @@ Capability = Literal["K", "Q", "N"]
 N: neither."""
 
 
+Action = Literal["suppress", "halt"]
+
+
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """What became of one message: `code` is the provider's own (or ours), `reason` a sentence without any address."""
+    """What became of one message: `code` is the provider's own (or ours), `reason` a sentence without any address.
+
+    `retry_after_s` is how long the provider asked us to wait; `action` what must follow beyond this message: suppress
+    the address for this channel, or halt the account until a person has looked (a refused password, a blocked sender).
+    """
 
     key: str
     outcome: Outcome
     provider_id: str | None = None
     code: str | None = None
     reason: str | None = None
+    retry_after_s: float | None = None
+    action: Action | None = None
 
 
 @runtime_checkable

@@ -1,0 +1,213 @@
+"""SMS through Twilio: one request a message, by the official client over our own wire.
+
+Twilio has no idempotency key for messages (measured against its published description), but it can be asked what it
+accepted: capability Q. The status callback carries the message key, so a callback proves an acceptance whose answer
+was lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+from channels.errors import ChannelError
+from channels.message import Channel, Outgoing, Sms
+from channels.provider import Capability, SendResult
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s
+
+if TYPE_CHECKING:
+    from twilio.rest import Client
+
+LONGEST_VALIDITY_S: Final = 36_000
+LONGEST_BODY: Final = 1_600
+
+SUPPRESS: Final = frozenset({21211, 21610, 21614, 21635, 30005, 30006})
+"""The number cannot or must not be used again: not a number, STOP, no mobile, a landline, an unknown handset."""
+HALT: Final = frozenset({20003, 21603, 21606, 21608, 21612, 21659, 21660, 30007, 30034})
+"""Nothing will leave until a person has looked: a refused password, a sender that is not ours, a filtered campaign."""
+LATER: Final = frozenset({20429, 21611, 30001, 30003, 30008})
+"""Not taken, and may be taken later: too many requests, a full queue."""
+
+_SID: Final = re.compile(r"(?:SM|MM)[0-9a-f]{32}")
+_last: ContextVar[Reply | None] = ContextVar("retain_twilio_reply", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TwilioAccount:
+    """Who sends: the account, and either a Messaging Service or a sender. Printing it shows no token."""
+
+    account_sid: str
+    auth_token: str = field(repr=False)
+    messaging_service_sid: str | None = None
+    sender: str | None = None
+    status_callback: str | None = None
+    """Our public address for status callbacks; the message key is added to it as the query parameter m."""
+    base_url: str | None = None
+    """In place of https://api.twilio.com."""
+
+    def __post_init__(self) -> None:
+        if (self.messaging_service_sid is None) == (self.sender is None):
+            raise ChannelError("twilio: set either messaging_service_sid or sender, and not both")
+
+
+class TwilioProvider:
+    """Sends SMS through one Twilio account."""
+
+    name: Final = "twilio"
+    channel: Final[Channel] = "sms"
+    capability: Final[Capability] = "Q"
+
+    def __init__(self, account: TwilioAccount, *, wire: Wire | None = None) -> None:
+        """`wire` bounds connections and time; one is made if none is given."""
+        self.account = account
+        self.wire = wire or Wire(WireLimits(connections=64, total_s=20.0))
+
+    async def send(self, batch: Sequence[Outgoing], *, now: datetime) -> list[SendResult]:
+        """One request for each message; a refusal of one says nothing about the others."""
+        return await each(batch, lambda message: self._send(message, now), at_once=self.wire.limits.connections)
+
+    async def close(self) -> None:
+        """Close the connections; the next send opens them again."""
+        await self.wire.close()
+
+    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+        """Ask whether a message in doubt was accepted after `since`: the newest to this number with this very text.
+
+        None: Twilio does not know it (or cannot be asked now: raises ChannelError). Ask only after the longest delay
+        with which an acceptance may still appear.
+        """
+        assert isinstance(message.content, Sms)  # the channel's messages
+        token = _last.set(None)
+        try:
+            found = await self._client.messages.list_async(to=message.address.value, limit=50, page_size=50)
+        except Exception as error:  # noqa: BLE001 (the client raises a dozen kinds; none of them may carry the number out)
+            raise ChannelError(f"twilio cannot be asked: {type(error).__name__}") from None
+        finally:
+            _last.reset(token)
+        for item in found:
+            created = item.date_created
+            if item.body == message.content.body and created is not None and created >= since - timedelta(seconds=5):
+                return SendResult(message.key, "accepted", provider_id=item.sid)
+        return None
+
+    async def _send(self, message: Outgoing, now: datetime) -> SendResult:
+        problem = _malformed(message, now)
+        if problem is not None:
+            return problem
+        token = _last.set(None)
+        try:
+            created = await self._client.messages.create_async(**self._fields(message, now))
+            return _accepted(message.key, created.sid)
+        except NotSent as error:
+            return SendResult(message.key, "transient", code=error.code, reason="the request did not leave")
+        except InDoubt as error:
+            return SendResult(message.key, "unknown", code=error.code, reason="the request left, no answer came")
+        except Exception:  # noqa: BLE001 (whatever the client makes of an answer, the answer itself decides)
+            return classify(message.key, _last.get(), now=now)
+        finally:
+            _last.reset(token)
+
+    def _fields(self, message: Outgoing, now: datetime) -> dict[str, Any]:
+        assert isinstance(message.content, Sms)  # checked before
+        fields: dict[str, Any] = {"to": message.address.value, "body": message.content.body}
+        if self.account.messaging_service_sid is not None:
+            fields["messaging_service_sid"] = self.account.messaging_service_sid
+        else:
+            fields["from_"] = self.account.sender
+        if self.account.status_callback is not None:
+            joint = "&" if "?" in self.account.status_callback else "?"
+            fields["status_callback"] = f"{self.account.status_callback}{joint}m={quote(message.key, safe='')}"
+        if message.expires_at is not None:
+            left = int((message.expires_at - now).total_seconds())
+            fields["validity_period"] = min(left, LONGEST_VALIDITY_S)
+        return fields
+
+    @cached_property
+    def _client(self) -> Client:
+        """The official client over our wire; importing it takes a moment, so it is made when first used."""
+        from twilio.rest import Client
+
+        account = self.account
+        client = Client(account.account_sid, account.auth_token, http_client=_bridge(self.wire))
+        if account.base_url is not None:
+            client.api.base_url = account.base_url
+        return client
+
+
+def classify(key: str, reply: Reply | None, *, now: datetime) -> SendResult:
+    """What an answer that the client could not use says about the message: by status, then by Twilio's error code."""
+    if reply is None:
+        return SendResult(key, "unknown", code="client", reason="the client failed on the way")
+    if reply.status >= 500 or reply.status < 400:
+        code = f"http_{reply.status}" if reply.status >= 300 else "malformed_answer"
+        return SendResult(key, "unknown", code=code, reason="the answer does not say whether it was taken")
+    number = _error_code(reply)
+    if reply.status == 429 or number in LATER:
+        wait = retry_after_s(reply.headers, now=now)
+        return SendResult(key, "transient", code=str(number or 429), reason="too many for now", retry_after_s=wait)
+    if (reply.status in (401, 403) and number not in SUPPRESS) or number in HALT:
+        return SendResult(key, "transient", code=str(number or reply.status), reason="the account", action="halt")
+    if number is None:
+        return SendResult(key, "unknown", code=f"http_{reply.status}", reason="an answer that is not Twilio's")
+    action = "suppress" if number in SUPPRESS else None
+    return SendResult(key, "permanent", code=str(number), reason="refused by Twilio", action=action)  # type: ignore[arg-type]  # one of the two literals
+
+
+def _accepted(key: str, sid: object) -> SendResult:
+    if isinstance(sid, str) and _SID.fullmatch(sid):
+        return SendResult(key, "accepted", provider_id=sid)
+    return SendResult(key, "unknown", code="malformed_answer", reason="the answer has no message id")
+
+
+def _malformed(message: Outgoing, now: datetime) -> SendResult | None:
+    """What Twilio would refuse anyway, or must not be asked to do."""
+    if not isinstance(message.content, Sms) or not 0 < len(message.content.body) <= LONGEST_BODY:
+        return SendResult(
+            message.key, "permanent", code="malformed", reason=f"no SMS of 1 to {LONGEST_BODY} characters"
+        )
+    if not re.fullmatch(r"\+[1-9]\d{6,14}", message.address.value):
+        reason = "the number is not in international form (+ and 7 to 15 digits)"
+        return SendResult(message.key, "permanent", code="bad_address", reason=reason)
+    if message.expires_at is not None and (message.expires_at - now).total_seconds() < 1:
+        return SendResult(message.key, "permanent", code="expired", reason="its time was over before it left")
+    return None
+
+
+def _error_code(reply: Reply) -> int | None:
+    try:
+        code = json.loads(reply.body)["code"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def _bridge(wire: Wire) -> Any:
+    """Twilio's client interface over our wire: no retries, no logs, and the last answer kept for its headers."""
+    from twilio.http import AsyncHttpClient
+    from twilio.http.response import Response
+
+    class Bridge(AsyncHttpClient):  # type: ignore[misc]  # twilio ships no annotations
+        def __init__(self) -> None:
+            self.is_async, self.timeout = True, None
+
+        async def request(self, method: str, uri: str, **options: Any) -> Any:
+            headers = dict(options.get("headers") or {})
+            if options.get("auth"):
+                pair = ":".join(options["auth"]).encode()
+                headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            params = {name: value for name, value in (options.get("params") or {}).items() if value is not None}
+            address = f"{uri}?{urlencode(params, doseq=True)}" if params else uri
+            body = urlencode(options["data"], doseq=True).encode() if options.get("data") else None
+            reply = await wire.request(method.upper(), address, headers=headers, body=body)
+            _last.set(reply)
+            return Response(reply.status, reply.body.decode("utf-8", "replace"), reply.headers)
+
+    return Bridge()
