@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from campaigns.timing import Window
 from campaigns.units import Amount, ClockTime, Duration, Share, parse_money
@@ -38,8 +45,8 @@ class Holdout(_Section):
 class QuietHours(_Section):
     """Hours of every day in which nothing leaves, in the customer's local time; they may run over midnight."""
 
-    opens: ClockTime = Field(alias="from")
-    closes: ClockTime = Field(alias="to")
+    opens: ClockTime = Field(alias="from", description='when they begin, such as "21:00"')
+    closes: ClockTime = Field(alias="to", description='when they end, such as "08:00"')
 
 
 class Policy(_Section):
@@ -60,9 +67,11 @@ class Policy(_Section):
 class Company(_Section):
     """What templates may say about the sender."""
 
-    name: str = "Example Shop"
-    postal_address: str = "1 Example Street, Exampletown"
-    website: str = "https://shop.example.com"
+    name: str = Field(default="Example Shop", description="the company's name")
+    postal_address: str = Field(
+        default="1 Example Street, Exampletown", description="the company's postal address; e-mails must carry it"
+    )
+    website: str = Field(default="https://shop.example.com", description="the company's website")
     unsubscribe_url: str = Field(
         default="https://shop.example.com/unsubscribe",
         description="the page a one-click link leads to; a signed token is added",
@@ -72,17 +81,17 @@ class Company(_Section):
 class Prices(_Section):
     """What one message costs: SMS per segment, e-mail and push each."""
 
-    sms: Amount = parse_money("0 EUR")
-    email: Amount = parse_money("0 EUR")
-    push: Amount = parse_money("0 EUR")
+    sms: Amount = Field(default=parse_money("0 EUR"), description="one SMS segment")
+    email: Amount = Field(default=parse_money("0 EUR"), description="one e-mail")
+    push: Amount = Field(default=parse_money("0 EUR"), description="one push notification")
 
 
 class Providers(_Section):
     """Which provider sends on which channel."""
 
-    sms: str = "local"
-    email: str = "local"
-    push: str = "local"
+    sms: str = Field(default="local", description="who sends SMS")
+    email: str = Field(default="local", description="who sends e-mails")
+    push: str = Field(default="local", description="who sends push notifications")
 
 
 class Measurement(_Section):
@@ -99,10 +108,10 @@ class Measurement(_Section):
 class ValueTiers(_Section):
     """Thresholds of the feature value_tier: shares of the customers who bought in the last 365 days."""
 
-    gold_share: Share = 0.2
-    gold_orders: int = Field(default=2, ge=1)
-    silver_share: Share = 0.5
-    silver_orders: int = Field(default=2, ge=1)
+    gold_share: Share = Field(default=0.2, description="gold is this top share by spend")
+    gold_orders: int = Field(default=2, ge=1, description="purchases in the last 365 days that gold takes at least")
+    silver_share: Share = Field(default=0.5, description="silver is this top share by spend")
+    silver_orders: int = Field(default=2, ge=1, description="purchases in the last 180 days that silver takes at least")
 
 
 class FactsTable(_Section):
@@ -118,6 +127,16 @@ class FactsTables(_Section):
     customers: FactsTable = FactsTable()
     orders: FactsTable = FactsTable()
     events: FactsTable = FactsTable()
+
+
+class _Environment(EnvSettingsSource):
+    """RETAIN_* variables; a value that is no JSON is taken as the text it is ("0.05 EUR")."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
 
 
 def _plain_path(value: object) -> object:
@@ -179,11 +198,11 @@ def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> 
             cls,
             settings_cls: type[BaseSettings],
             init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (ours reads plain texts too)
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
+            return init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, toml_file=path)
 
     try:
         return WorkspaceSettings(root=root, **(overrides or {}))

@@ -40,7 +40,7 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         str | None, typer.Option("--expect", metavar="A=1,B=1", help="The planned shares, for the check of the split.")
     ] = None,
     alpha: Annotated[
-        float, typer.Option("--alpha", min=0.0001, max=0.5, help="Accepted chance of a false alarm.")
+        float, typer.Option("--alpha", metavar="SHARE", min=0.0001, max=0.5, help="Accepted chance of a false alarm.")
     ] = 0.05,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,7 +69,13 @@ def power(
     campaign: CampaignArgument,
     customers: Annotated[
         int | None,
-        typer.Option("--customers", min=1, help="How many take part.", show_default="those who may as of the instant"),
+        typer.Option(
+            "--customers",
+            metavar="N",
+            min=1,
+            help="How many take part.",
+            show_default="those who may as of the instant",
+        ),
     ] = None,
     baseline: Annotated[
         float | None,
@@ -107,8 +113,10 @@ def demo(
             "--workspace", "-w", metavar="DIR", help="Where to make the workspace.", show_default="a new directory"
         ),
     ] = None,
-    customers: Annotated[int, typer.Option("--customers", min=100, help="How many customers to invent.")] = 20_000,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same world.")] = 7,
+    customers: Annotated[
+        int, typer.Option("--customers", metavar="N", min=100, help="How many customers to invent.")
+    ] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same world.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole loop on invented customers.

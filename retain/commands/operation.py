@@ -26,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def deliver(
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Send at most so many messages.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Send at most so many messages.")
+    ] = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,

@@ -111,7 +111,7 @@ def doctor(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
 
 def serve(
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The port to listen at; 0 takes a free one.")
+        int, typer.Option("--port", metavar="PORT", min=0, max=65535, help="The port to listen at; 0 takes a free one.")
     ] = 8080,
     workspace: WorkspaceOption = None,
 ) -> None:

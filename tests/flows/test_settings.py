@@ -94,3 +94,18 @@ def test_the_workspace_is_the_one_given_else_the_environments_else_here(monkeypa
     assert workspace_root(None) == Path("/from/environment")
     monkeypatch.delenv("RETAIN_WORKSPACE")
     assert workspace_root(None) == Path()
+
+
+def test_amounts_and_quiet_hours_may_come_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETAIN_PRICES__SMS", "0.05 EUR")
+    monkeypatch.setenv("RETAIN_POLICY__QUIET_HOURS__FROM", "21:00")
+    monkeypatch.setenv("RETAIN_POLICY__QUIET_HOURS__TO", "08:00")
+    monkeypatch.setenv("RETAIN_FACTS__ORDERS__COLUMNS", '{"order_id": "id"}')
+    settings = read_settings(tmp_path)
+    assert str(settings.prices.sms) == "0.05 EUR"
+    assert settings.policy.quiet_hours is not None
+    assert settings.policy.quiet_hours.opens == time(21)
+    assert settings.facts.orders.columns == {"order_id": "id"}
+    monkeypatch.setenv("RETAIN_PRICES__SMS", "lots")
+    with pytest.raises(SettingsError, match=r"prices\.sms: expected an amount .* RETAIN_PRICES__SMS"):
+        read_settings(tmp_path)
