@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from flows.settings import read_settings
+from flows.steps.deliver_messages import deliver_messages
 from flows.steps.load_facts import load_facts
 from flows.steps.make_workspace import make_workspace
+from flows.steps.run_campaign import run_campaign
 from flows.wiring import Workspace, open_workspace
+from warehouse.ledger.assignments import assignments_frame
+from warehouse.ledger.waves import waves
 
 MONDAY = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -97,34 +101,143 @@ def write_words(root: Path) -> None:
         (templates / channel / name).write_text(text, encoding="utf-8")
 
 
+def build_shop(
+    stack: ExitStack,
+    root: Path,
+    *,
+    customers: int = 60,
+    campaign: str = CAMPAIGN,
+    bought: dict[int, list[tuple[datetime, float]]] | None = None,
+    **overrides: Any,
+) -> Workspace:
+    """A workspace at `root` with everything loaded, open as long as `stack`."""
+    make_workspace(root)
+    shutil.rmtree(root / "campaigns" / "book")
+    (root / "campaigns" / "book").mkdir()
+    (root / "campaigns" / "book" / "offers.yaml").write_text(OFFERS, encoding="utf-8")
+    write_book(root, campaign)
+    write_words(root)
+    write_history(root, customers=customers, bought=bought)
+    ws = open_shop(stack, root, **overrides)
+    for table in ("customers", "orders"):
+        load_facts(ws, table, [root / f"{table}.csv"], renames={}, now=MONDAY)
+    return ws
+
+
+def open_shop(stack: ExitStack, root: Path, **overrides: Any) -> Workspace:
+    """The workspace at `root`, open as long as `stack`."""
+    settings = read_settings(root, overrides={"secret": "a key for tests only, never used", **overrides})
+    return stack.enter_context(open_workspace(settings))
+
+
+def send_round(ws: Workspace, at: datetime) -> None:
+    """Run the campaign and send its messages, the reminder of the third day included."""
+    run_campaign(ws, "back", as_of=at)
+    deliver_messages(ws, now=at, worker="test")
+    deliver_messages(ws, now=at + timedelta(days=3), worker="test")
+
+
+def read_arms(ws: Workspace, experiment: str = "back:1", number: int = 0) -> dict[str, list[str]]:
+    """The customers of each arm in one wave, the first unless `number` says another."""
+    with ws.ledger.read() as tx:
+        frame = assignments_frame(tx, waves(tx, experiment)[number].wave_id)
+    return {str(arm): group["customer_id"].tolist() for arm, group in frame.groupby("arm")}
+
+
+def answer(ws: Workspace, arms: Mapping[str, list[str]], buys: Mapping[str, float], *, at: datetime) -> None:
+    """Let the first so many of each arm buy a week after `at`."""
+    bought_at = (at + timedelta(days=7)).isoformat()
+    lines = ["order_id,customer_id,ordered_at,amount,margin"]
+    for arm, members in arms.items():
+        for customer in members[: round(buys.get(arm, 0.0) * len(members))]:
+            lines.append(f"N{at:%m%d}{customer},{customer},{bought_at},30.00,12.00")
+    path = ws.root / f"new-{at:%m%d}.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    load_facts(ws, "orders", [path], renames={}, now=at + timedelta(days=8))
+
+
+BUYS = {"mail": 0.45, "text": 0.08, "control": 0.08}
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Shop]:
     """Makes an opened workspace: shop(customers=40, campaign=YAML, bought={...}, name="a", **settings)."""
     with ExitStack() as stack:
 
-        def make(
-            *,
-            customers: int = 60,
-            campaign: str = CAMPAIGN,
-            bought: dict[int, list[tuple[datetime, float]]] | None = None,
-            name: str = "shop",
-            **overrides: Any,
-        ) -> Workspace:
-            root = tmp_path / name
-            make_workspace(root)
-            shutil.rmtree(root / "campaigns" / "book")
-            (root / "campaigns" / "book").mkdir()
-            (root / "campaigns" / "book" / "offers.yaml").write_text(OFFERS, encoding="utf-8")
-            write_book(root, campaign)
-            write_words(root)
-            write_history(root, customers=customers, bought=bought)
-            settings = read_settings(root, overrides={"secret": "a key for tests only, never used", **overrides})
-            ws = stack.enter_context(open_workspace(settings))
-            for table in ("customers", "orders"):
-                load_facts(ws, table, [root / f"{table}.csv"], renames={}, now=MONDAY)
-            return ws
+        def make(*, name: str = "shop", **options: Any) -> Workspace:
+            return build_shop(stack, tmp_path / name, **options)
 
         yield make
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Gives the directory of a closed workspace to copy, made once: prepared(customers, campaign[, buys])."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def find(customers: int, campaign: str, buys: Mapping[str, float] | None = None) -> Path:
+        key = (customers, campaign, None if buys is None else tuple(sorted(buys.items())))
+        if key not in made:
+            root = tmp_path_factory.mktemp("prepared") / "shop"
+            with ExitStack() as stack:
+                if buys is None:
+                    send_round(build_shop(stack, root, customers=customers, campaign=campaign), MONDAY)
+                else:
+                    copy_workspace(find(customers, campaign), root)
+                    ws = open_shop(stack, root)
+                    answer(ws, read_arms(ws), buys, at=MONDAY)
+            made[key] = root
+        return made[key]
+
+    return find
+
+
+def copy_workspace(source: Path, target: Path) -> None:
+    """Copy a workspace without the messages that it wrote out."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("outbox"))
+
+
+@pytest.fixture
+def round_of(prepared: Callable[..., Path], tmp_path: Path) -> Iterator[Shop]:
+    """A shop whose campaign has been sent and answered: round_of(customers=2400, campaign=YAML, buys={...}).
+
+    2,400 customers, so that every gate can be passed. `buys`: arm -> share that buys a week later.
+    """
+    with ExitStack() as stack:
+
+        def make(
+            *,
+            customers: int = 2400,
+            campaign: str = CAMPAIGN,
+            buys: Mapping[str, float] | None = None,
+            name: str = "round",
+            **overrides: Any,
+        ) -> Workspace:
+            copy_workspace(prepared(customers, campaign, BUYS if buys is None else buys), tmp_path / name)
+            return open_shop(stack, tmp_path / name, **overrides)
+
+        yield make
+
+
+@pytest.fixture
+def arms_of() -> Callable[..., dict[str, list[str]]]:
+    """Reads the customers of each arm in one wave: arms_of(ws, "back:1", number=0)."""
+    return read_arms
+
+
+@pytest.fixture
+def go_round() -> Callable[..., dict[str, list[str]]]:
+    """Runs, sends, lets shares of the arms buy a week later, and gives the wave's arms: go_round(ws, at, buys)."""
+
+    def go(
+        ws: Workspace, at: datetime, buys: Mapping[str, float] = BUYS, *, experiment: str = "back:1", number: int = 0
+    ) -> dict[str, list[str]]:
+        send_round(ws, at)
+        arms = read_arms(ws, experiment, number)
+        answer(ws, arms, buys, at=at)
+        return arms
+
+    return go
 
 
 @pytest.fixture

@@ -13,74 +13,30 @@ import pytest
 from campaigns.write_back import WriteBackError
 from experiments.errors import ExperimentError
 from flows.steps.decide_experiment import decide_experiment
-from flows.steps.deliver_messages import deliver_messages
 from flows.steps.gather_report import gather_report
-from flows.steps.load_facts import load_facts
 from flows.steps.measure_experiment import measurable_campaigns, measure_experiment
 from flows.steps.run_campaign import run_campaign
 from flows.steps.suppress_customer import suppress_customer
 from flows.steps.write_back_decision import undo_write_back
 from flows.wiring import Workspace
-from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.results import decisions, looks, measurements, verify_decisions
 
 Rewrite = Callable[[Workspace, str, str], Path]
 DAY = timedelta(days=1)
 RIPE = timedelta(days=33)
+Arms = dict[str, list[str]]
 BUYS = {"mail": 0.45, "text": 0.08, "control": 0.08}
-
-
-def arms_of(ws: Workspace, wave: str) -> dict[str, list[str]]:
-    with ws.ledger.read() as tx:
-        frame = assignments_frame(tx, wave)
-    return {str(arm): group["customer_id"].tolist() for arm, group in frame.groupby("arm")}
-
-
-def go_round(ws: Workspace, monday: datetime, buys: dict[str, float] = BUYS) -> dict[str, list[str]]:
-    """Run, deliver, and let the given share of each arm buy a week later."""
-    run_campaign(ws, "back", as_of=monday)
-    deliver_messages(ws, now=monday, worker="test")
-    deliver_messages(ws, now=monday + 3 * DAY, worker="test")
-    arms = arms_of(ws, _wave(ws))
-    lines = ["order_id,customer_id,ordered_at,amount,margin"]
-    for arm, members in arms.items():
-        for customer in members[: round(buys.get(arm, 0.0) * len(members))]:
-            lines.append(f"N{customer},{customer},{(monday + 7 * DAY).isoformat()},30.00,12.00")
-    path = ws.root / "new.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    load_facts(ws, "orders", [path], renames={}, now=monday + 8 * DAY)
-    return arms
-
-
-def _wave(ws: Workspace) -> str:
-    from warehouse.ledger.waves import waves
-
-    with ws.ledger.read() as tx:
-        return waves(tx, "back:1")[0].wave_id
 
 
 def result(measured: dict[str, Any], metric: str, arm: str) -> dict[str, Any]:
     return next(r for r in measured["results"] if (r["metric"], r["arm"]) == (metric, arm))
 
 
-@pytest.fixture
-def round_of(shop: Callable[..., Workspace], monday: datetime) -> Callable[..., Workspace]:
-    """A shop whose campaign has been sent and answered; 2,400 customers, so that every gate can be passed."""
-
-    def make(**options: Any) -> Workspace:
-        buys = options.pop("buys", BUYS)
-        ws = shop(**{"customers": 2400, **options})
-        go_round(ws, monday, buys)
-        return ws
-
-    return make
-
-
 def test_everybody_assigned_is_counted_whether_they_bought_or_not(
-    shop: Callable[..., Workspace], monday: datetime
+    round_of: Callable[..., Workspace], arms_of: Callable[..., Arms], monday: datetime
 ) -> None:
-    ws = shop(customers=200)
-    arms = go_round(ws, monday)
+    ws = round_of(customers=200)
+    arms = arms_of(ws)
     measured = measure_experiment(ws, "back", now=monday + RIPE).to_json()
     for arm in ("mail", "text"):
         row = result(measured, "repurchase", arm)
@@ -92,10 +48,9 @@ def test_everybody_assigned_is_counted_whether_they_bought_or_not(
 
 
 def test_nothing_is_compared_before_horizon_and_lateness_have_passed(
-    shop: Callable[..., Workspace], monday: datetime
+    round_of: Callable[..., Workspace], monday: datetime
 ) -> None:
-    ws = shop(customers=200)
-    go_round(ws, monday)
+    ws = round_of(customers=200)
     early = measure_experiment(ws, "back", now=monday + RIPE - timedelta(minutes=1)).to_json()
     assert {arm["mature"] for arm in early["arms"].values()} == {0}
     assert result(early, "repurchase", "mail")["p_value"] is None
@@ -105,10 +60,10 @@ def test_nothing_is_compared_before_horizon_and_lateness_have_passed(
 
 
 def test_unsubscribes_within_the_horizon_count_for_the_guardrail(
-    shop: Callable[..., Workspace], monday: datetime
+    round_of: Callable[..., Workspace], arms_of: Callable[..., Arms], monday: datetime
 ) -> None:
-    ws = shop(customers=200)
-    arms = go_round(ws, monday)
+    ws = round_of(customers=200)
+    arms = arms_of(ws)
     for number, customer in enumerate(arms["mail"][:4]):
         at = monday + (number + 1) * 9 * DAY  # the fourth one is past the horizon of 30 days
         suppress_customer(ws, customer, channel="email", reason="unsubscribe", by="test", at=at)
@@ -117,9 +72,10 @@ def test_unsubscribes_within_the_horizon_count_for_the_guardrail(
     assert result(measured, "unsubscribed", "mail")["control_value"] == 0
 
 
-def test_measuring_twice_gives_the_same_and_is_recorded_once(shop: Callable[..., Workspace], monday: datetime) -> None:
-    ws = shop(customers=200)
-    go_round(ws, monday)
+def test_measuring_twice_gives_the_same_and_is_recorded_once(
+    round_of: Callable[..., Workspace], monday: datetime
+) -> None:
+    ws = round_of(customers=200)
     first, second = (measure_experiment(ws, "back", now=monday + RIPE).to_json() for _ in range(2))
     assert first == second
     with ws.ledger.read() as tx:
@@ -127,7 +83,7 @@ def test_measuring_twice_gives_the_same_and_is_recorded_once(shop: Callable[...,
 
 
 def test_sqlite_postgres_and_both_kinds_of_facts_measure_alike(
-    shop: Callable[..., Workspace], monday: datetime, postgres_url: str
+    shop: Callable[..., Workspace], go_round: Callable[..., Arms], monday: datetime, postgres_url: str
 ) -> None:
     lite, postgres = shop(name="lite", customers=200), shop(name="postgres", customers=200, ledger_url=postgres_url)
     measured = []
@@ -226,9 +182,11 @@ def test_nobody_wins_where_nobody_differs(round_of: Callable[..., Workspace], mo
     assert path.read_bytes() == before
 
 
-def test_a_guardrail_broken_for_sure_pauses_the_campaign(round_of: Callable[..., Workspace], monday: datetime) -> None:
+def test_a_guardrail_broken_for_sure_pauses_the_campaign(
+    round_of: Callable[..., Workspace], arms_of: Callable[..., Arms], monday: datetime
+) -> None:
     ws = round_of()
-    for customer in arms_of(ws, _wave(ws))["mail"][:200]:
+    for customer in arms_of(ws)["mail"][:200]:
         suppress_customer(ws, customer, channel="email", reason="unsubscribe", by="test", at=monday + DAY)
     decided = decide_experiment(ws, "back", now=monday + RIPE)
     assert (decided.verdict.verdict, decided.verdict.arm) == ("stop_harm", "mail")
