@@ -95,4 +95,6 @@ def one_by_one(work: Callable[[str], R], campaigns: Sequence[str]) -> list[R]:
 
 
 def _aware(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """The instant as a plain aware datetime: Prefect gives instants of a class whose arithmetic loses the zone."""
+    utc = moment.astimezone(UTC) if moment.tzinfo else moment
+    return datetime.combine(utc.date(), utc.time(), UTC)

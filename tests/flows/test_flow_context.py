@@ -23,6 +23,12 @@ def test_a_given_instant_is_kept_and_becomes_utc() -> None:
         assert instant.tzinfo is UTC
 
 
+def test_the_scheduler_s_own_instants_become_plain_ones_that_keep_their_zone() -> None:
+    moment = scheduled_at(None)
+    assert type(moment) is datetime
+    assert (moment - timedelta(days=180)).tzinfo is UTC
+
+
 def test_without_a_given_instant_sending_goes_by_the_clock() -> None:
     before = datetime.now(UTC)
     assert before <= clock(None) <= datetime.now(UTC)
