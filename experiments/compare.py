@@ -7,7 +7,7 @@ The rule (docs/maths.md says why):
 - mean: Welch. Where one arm is more than 4 times the other: the permutation test's moments if the smaller arm has
   fewer than 355 * skewness**2 units, the pooled variance if the skewness was not collected. Relative lift: Fieller.
 - ratio: the same on the linearised units (delta method). Relative lift: Fieller.
-- with a pre-period covariate: the same on CUPED-adjusted means.
+- with a pre-period covariate: the same on CUPED-adjusted means or ratios.
 Every p-value over several arms is Holm-adjusted within its metric.
 """
 
@@ -222,14 +222,19 @@ def _lift_fields(lift: Lift | None) -> dict[str, Any]:
 
 
 def _adjustment(metric: Metric, arms: Mapping[str, Moments]) -> Adjustment | None:
-    """CUPED where the covariate was collected for every arm that has units (not for ratios)."""
+    """CUPED where the covariate was collected for every arm that has units, and varies."""
     filled = {name: moments for name, moments in arms.items() if moments.n > 0}
-    covariate = metric.covariate
-    if covariate is None or metric.kind == "ratio" or not filled:
+    before = metric.covariate_columns
+    if not before or metric.kind == "survival" or not all(moments.has(*metric.needs) for moments in filled.values()):
         return None
-    if not all(moments.has(metric.column, covariate) for moments in filled.values()):
-        return None
-    return adjustment(filled, column=metric.column, covariate=covariate)
+    below = metric.columns[1] if metric.kind == "ratio" else None
+    return adjustment(
+        filled,
+        column=metric.column,
+        covariate=before[0],
+        below=below,
+        covariate_below=before[1] if len(before) > 1 else None,
+    )
 
 
 def _counts(moments: Moments, metric: Metric) -> Counts:

@@ -15,22 +15,33 @@ _NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n")
 
 @dataclass(frozen=True, slots=True)
 class Guardrail:
-    """A metric that may not get worse by more than a margin (absolute; shares in 0..1, money in major units)."""
+    """A metric that may not get worse by more than a margin.
+
+    `kind` absolute: the margin is in the metric's unit (shares in 0..1, money in major units); relative: it is a share
+    of control's value, taken at the decision (0.1: a tenth worse than control).
+    """
 
     metric: str
     max_increase_abs: float | None = None
     max_decrease_abs: float | None = None
+    kind: Literal["absolute", "relative"] = "absolute"
 
     def __post_init__(self) -> None:
         margins = [self.max_increase_abs, self.max_decrease_abs]
         given = [margin for margin in margins if margin is not None]
         if len(given) != 1 or given[0] <= 0:
             raise ExperimentError(f"guardrail {self.metric}: give exactly one positive margin, got {margins}")
+        if self.kind not in ("absolute", "relative"):
+            raise ExperimentError(f"guardrail {self.metric}: kind is absolute or relative, got {self.kind!r}")
 
     @property
     def margin(self) -> float:
-        """The tolerated worsening, positive."""
+        """The tolerated worsening as it was written, positive."""
         return self.max_increase_abs if self.max_increase_abs is not None else float(self.max_decrease_abs or 0.0)
+
+    def margin_at(self, control_value: float | None) -> float:
+        """The tolerated worsening in the metric's own unit, given control's value (unknown: nothing is tolerated)."""
+        return self.margin if self.kind == "absolute" else self.margin * abs(control_value or 0.0)
 
     @property
     def harm_sign(self) -> int:
@@ -107,6 +118,9 @@ class Design:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; `from_json` reads them back."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for guard in plain["guardrails"]:
+            if guard["kind"] == "absolute":
+                del guard["kind"]  # the default: designs agreed before there were two kinds keep their hash
         return plain
 
     @classmethod

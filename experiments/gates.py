@@ -9,6 +9,7 @@ from experiments.distributions import normal_sf
 from experiments.evidence import Evidence, Reason
 from experiments.health import SRM_THRESHOLD, delivery_gap, srm
 from experiments.metrics import METRICS
+from experiments.power import sample_size_guardrail, sample_size_guardrail_mean
 from experiments.results import Result
 from experiments.sequential import look_boundary, sequence_one_sided
 
@@ -71,6 +72,27 @@ def size(evidence: Evidence) -> list[Reason]:
         enough = conversions >= FLOOR_CONVERSIONS
         text = f"fewest conversions in an arm: {conversions:.0f}, the floor is {FLOOR_CONVERSIONS}"
         reasons.append(Reason("size", "conversions", conversions, FLOOR_CONVERSIONS, enough, text))
+    return [*reasons, *guardrail_sizes(evidence)]
+
+
+def guardrail_sizes(evidence: Evidence) -> list[Reason]:
+    """Per arm and guardrail: control's size against what its margin needs at control's rate, for the design's power.
+
+    On record only (`passed` is None where it falls short): whether harm is excluded is the harm gate's to say. A
+    guardrail that falls short here fails there more often than planned, and this says why.
+    """
+    design = evidence.design
+    reasons = []
+    for arm in design.arms:
+        for guard in design.guardrails:
+            result = evidence.result(guard.metric, arm)
+            needed = None if result is None else _needed_for(guard, result, design.power)
+            if result is None or needed is None:
+                continue
+            text = f"control has {result.n_control} customers, {guard.metric}'s margin needs {needed}"
+            reached = True if result.n_control >= needed else None
+            value = float(result.n_control)
+            reasons.append(Reason("size", "guardrail_size", value, float(needed), reached, text, arm, guard.metric))
     return reasons
 
 
@@ -130,10 +152,11 @@ def confirmed_harm(evidence: Evidence, arm: str) -> Reason | None:
     """A guardrail that is worse than its margin with 95 % confidence (one-sided), for the final look."""
     for guard in evidence.design.guardrails:
         result = evidence.result(guard.metric, arm)
-        bound = None if result is None else _best_case(result, guard)
-        if bound is not None and bound > guard.margin:
+        bound = None if result is None else best_case(result, guard)
+        limit = 0.0 if result is None else guard.margin_at(result.control_value)
+        if bound is not None and bound > limit > 0.0:  # a relative margin of nothing is unknown: for a human to judge
             text = f"{guard.metric} is worse than its margin allows, with 95 % confidence"
-            return Reason("harm", "confirmed_harm", bound, guard.margin, False, text, arm, guard.metric)
+            return Reason("harm", "confirmed_harm", bound, limit, False, text, arm, guard.metric)
     return None
 
 
@@ -149,7 +172,8 @@ def harm_alarms(evidence: Evidence) -> list[Reason]:
     for result in evidence.monitor or evidence.results:
         for guard in design.guardrails:
             if guard.metric == result.metric:
-                alarms.append(_alarm(result, guard.harm_sign, guard.margin, HARM_ALPHA / watched))
+                limit = guard.margin_at(result.control_value)
+                alarms.append(_alarm(result, guard.harm_sign, limit, HARM_ALPHA / watched))
         if result.metric == design.primary:
             better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
             needed = design.minimum_effect.absolute(result.control_value or 0.0)
@@ -193,12 +217,28 @@ def _null_se(result: Result) -> float:
 def _noninferior(result: Result | None, guard: Guardrail, arm: str) -> Reason:
     worst = None if result is None else (result.upper_95 if guard.harm_sign > 0 else result.lower_95)
     value = None if worst is None else guard.harm_sign * worst
-    passed = value is not None and value < guard.margin
+    limit = guard.margin_at(None if result is None else result.control_value)
+    passed = value is not None and value < limit
     text = f"worst case of {guard.metric} (one-sided 95 %) against its margin"
-    return Reason("harm", "noninferior", value, guard.margin, passed, text, arm, guard.metric)
+    return Reason("harm", "noninferior", value, limit, passed, text, arm, guard.metric)
 
 
-def _best_case(result: Result, guard: Guardrail) -> float | None:
+def _needed_for(guard: Guardrail, result: Result, power: float) -> int | None:
+    """Control's size that the guardrail's margin needs, arms in the proportion they have; None where unknown."""
+    limit, base = guard.margin_at(result.control_value), result.control_value
+    if limit <= 0.0 or base is None or min(result.n_arm, result.n_control) < 1:
+        return None
+    ratio = result.n_arm / result.n_control
+    if result.kind == "proportion":
+        return sample_size_guardrail(base, limit, power=power, ratio=ratio) if 0.0 < base < 1.0 else None
+    if not result.se:
+        return None
+    sd = result.se / math.sqrt(1.0 / result.n_arm + 1.0 / result.n_control)
+    return sample_size_guardrail_mean(sd, limit, power=power, ratio=ratio)
+
+
+def best_case(result: Result, guard: Guardrail) -> float | None:
+    """The harm (positive is worse) that is certain to 95 % (one-sided): negative where it may as well be a gain."""
     best = result.lower_95 if guard.harm_sign > 0 else result.upper_95
     return None if best is None else guard.harm_sign * best
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import NamedTuple
 
 from experiments.aggregates import Moments
@@ -12,6 +14,7 @@ from experiments.means import Sample, welch
 from experiments.multiplicity import bonferroni
 
 SRM_THRESHOLD = 0.001
+OVERLAP_THRESHOLD = 0.001
 
 
 class Srm(NamedTuple):
@@ -88,3 +91,116 @@ def contamination(*, control_assigned: int, control_reached: int) -> float | Non
 def crossover(*, assigned: int, in_several_arms: int) -> float | None:
     """Share of customers found in more than one arm; None without customers."""
     return in_several_arms / assigned if assigned else None
+
+
+class Overlap(NamedTuple):
+    """Another campaign's customers among ours.
+
+    `treated_elsewhere`: share (0..1) of each of our arms that the other campaign treats. `chi2`, `df`, `p_value`: do
+    the two draws depend on each other (None: nothing to test). `largest_gap`: between two of our arms' shares.
+    """
+
+    treated_elsewhere: Mapping[str, float]
+    overall: float | None
+    largest_gap: float | None
+    chi2: float | None
+    df: int
+    p_value: float | None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the arms meet the other campaign alike (p >= 0.001), or could not be tested."""
+        return self.p_value is None or self.p_value >= OVERLAP_THRESHOLD
+
+
+def overlap(
+    crosstab: Mapping[str, Mapping[str, int]], *, untreated: Sequence[str] = ("", "none", "control")
+) -> Overlap:
+    """Overlap with one other campaign, from counts {our arm: {its arm: customers}}.
+
+    `untreated`: names under which the other campaign's control, and customers who are not in it at all, are counted.
+    Two independent draws leave every arm with the same share of the other campaign's arms; a small p says that one draw
+    knows of the other, so that an effect of that campaign would be read as ours. Source: Pearson's chi-square test of
+    independence; rows and columns without customers leave the degrees of freedom.
+    """
+    rows = {arm: counts for arm, counts in crosstab.items() if sum(counts.values()) > 0}
+    names = dict.fromkeys(name for counts in rows.values() for name in counts)
+    columns = [name for name in names if any(counts.get(name, 0) for counts in rows.values())]
+    sizes = {arm: sum(counts.values()) for arm, counts in rows.items()}
+    treated = {arm: sum(n for name, n in counts.items() if name not in untreated) for arm, counts in rows.items()}
+    shares = {arm: treated[arm] / sizes[arm] for arm in rows}
+    total = sum(sizes.values())
+    df = max(0, len(rows) - 1) * max(0, len(columns) - 1)
+    gap = max(shares.values()) - min(shares.values()) if len(shares) > 1 else None
+    overall = sum(treated.values()) / total if total else None
+    if df == 0:
+        return Overlap(shares, overall, gap, None, 0, None)
+    chi2 = 0.0
+    for name in columns:
+        share = sum(counts.get(name, 0) for counts in rows.values()) / total
+        chi2 += sum(
+            (counts.get(name, 0) - sizes[arm] * share) ** 2 / (sizes[arm] * share) for arm, counts in rows.items()
+        )
+    return Overlap(shares, overall, gap, chi2, df, chi2_sf(chi2, df))
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarEvent:
+    """Something dated that moves customers: a holiday, a sale, an outage. `ends_on` None: one day."""
+
+    name: str
+    starts_on: date
+    ends_on: date | None = None
+
+    @property
+    def last_on(self) -> date:
+        """The last day."""
+        return self.starts_on if self.ends_on is None else self.ends_on
+
+
+def events_in_window(events: Sequence[CalendarEvent], *, start: date, end: date) -> list[CalendarEvent]:
+    """The events that touch a day of [start, end], by their first day, then by name.
+
+    Control lives through them too, so that they do not bias the difference; they make it one of an unusual time.
+    Raises: ExperimentError where the window or an event ends before it starts.
+    """
+    if end < start:
+        raise ExperimentError(f"calendar: the window ends ({end}) before it starts ({start})")
+    for event in events:
+        if event.last_on < event.starts_on:
+            raise ExperimentError(f"calendar: {event.name} ends ({event.last_on}) before it starts ({event.starts_on})")
+    inside = [event for event in events if event.starts_on <= end and event.last_on >= start]
+    return sorted(inside, key=lambda event: (event.starts_on, event.name))
+
+
+class Lateness(NamedTuple):
+    """Outcomes by when they became known.
+
+    `late_share`: of those that arrived after the allowed delay (None: no outcomes). `days_95`: the delay within which
+    95 % had arrived: what `lateness_days` should be at least.
+    """
+
+    outcomes: int
+    late: int
+    late_share: float | None
+    days_95: float | None
+
+
+def lateness(by_delay: Mapping[float, int], *, allowed_days: float) -> Lateness:
+    """How late outcomes arrive, from counts {days between the outcome and its arrival: outcomes}.
+
+    `allowed_days`: what the design waits after the horizon (its `lateness_days`). Raises: ExperimentError for negative
+    counts.
+    """
+    if any(count < 0 for count in by_delay.values()):
+        raise ExperimentError("lateness: counts must be >= 0")
+    total = sum(by_delay.values())
+    if total == 0:
+        return Lateness(0, 0, None, None)
+    late = sum(count for delay, count in by_delay.items() if delay > allowed_days)
+    reached, days_95 = 0, 0.0
+    for delay in sorted(by_delay):
+        reached, days_95 = reached + by_delay[delay], float(delay)
+        if reached >= 0.95 * total:
+            break
+    return Lateness(total, late, late / total, days_95)

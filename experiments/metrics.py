@@ -14,7 +14,10 @@ Kind = Literal["proportion", "mean", "ratio", "survival"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One rule. `columns`: what must be collected (ratio: numerator, denominator; survival: time, event)."""
+    """One rule. `columns`: what must be collected (ratio: numerator, denominator; survival: time, event).
+
+    `covariate`: a pre-period column for CUPED, or `numerator/denominator` where the covariate is a ratio.
+    """
 
     name: str
     kind: Kind
@@ -29,6 +32,10 @@ class Metric:
         wanted = 2 if self.kind in ("ratio", "survival") else 1
         if len(self.columns) != wanted:
             raise ExperimentError(f"metric {self.name}: a {self.kind} needs {wanted} column(s), got {self.columns}")
+        if len(self.covariate_columns) > 2 or not all(self.covariate_columns):
+            raise ExperimentError(
+                f"metric {self.name}: covariate {self.covariate!r} must be one column, or numerator/denominator"
+            )
 
     @property
     def column(self) -> str:
@@ -36,9 +43,14 @@ class Metric:
         return self.columns[0]
 
     @property
+    def covariate_columns(self) -> tuple[str, ...]:
+        """The pre-period columns: none, one, or numerator and denominator."""
+        return () if self.covariate is None else tuple(part.strip() for part in self.covariate.split("/"))
+
+    @property
     def needs(self) -> tuple[str, ...]:
-        """All columns, the pre-period covariate included."""
-        return self.columns if self.covariate is None else (*self.columns, self.covariate)
+        """All columns, those of the pre-period covariate included."""
+        return (*self.columns, *self.covariate_columns)
 
 
 _BUILT_IN = (

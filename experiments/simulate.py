@@ -91,7 +91,7 @@ def standard_effects(design: Design, history: History) -> tuple[Planted, ...]:
     base = float(history.columns[METRICS[design.primary].column].mean())
     effect = design.minimum_effect.absolute(base)
     harm = {
-        guard.metric: dict.fromkeys(design.arms, 2.0 * guard.margin)
+        guard.metric: dict.fromkeys(design.arms, 2.0 * guard.margin_at(history.rates[guard.metric]))
         for guard in design.guardrails
         if guard.harm_sign > 0 and guard.metric in history.rates
     }

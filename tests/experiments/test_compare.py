@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,26 @@ def test_control_reads_the_same_in_every_adjusted_comparison() -> None:
     arms = {name: _rows("spend", "pre", seed=seed) for seed, name in enumerate(("a", "b", "control"))}
     first, second = compare(metric, arms, control="control", alpha=0.05)
     assert first.control_value == second.control_value
+
+
+def test_a_ratio_is_adjusted_by_its_ratio_before() -> None:
+    rng = np.random.default_rng(5)
+    arms = {}
+    for name in ("arm", "control"):
+        taste = rng.gamma(8.0, 2.5, 900)  # what a customer spends per order, then and now
+        orders, before = rng.poisson(2.0, 900) + 1.0, rng.poisson(2.0, 900) + 1.0
+        rows = [orders * (taste + rng.normal(0, 3, 900)), orders, before * (taste + rng.normal(0, 3, 900)), before]
+        arms[name] = Moments.from_rows(("spend", "orders", "pre_spend", "pre_orders"), np.column_stack(rows))
+    adjusted = _one(replace(PER_ORDER, covariate="pre_spend/pre_orders"), arms)
+    raw = _one(PER_ORDER, arms)
+    assert adjusted.method == "CUPED, delta method, Welch t"
+    assert adjusted.se is not None
+    assert raw.se is not None
+    assert adjusted.se < 0.8 * raw.se
+    never = {name: m.scale({"pre_orders": 0.0}) for name, m in arms.items()}
+    assert _one(replace(PER_ORDER, covariate="pre_spend/pre_orders"), never).method == "delta method, Welch t"
+    with pytest.raises(ExperimentError, match="numerator/denominator"):
+        replace(PER_ORDER, covariate="a/b/c")
 
 
 def test_p_values_of_several_arms_are_holm_adjusted() -> None:

@@ -16,6 +16,7 @@ from experiments.decide import decide
 from experiments.design import Design, Effect, Guardrail
 from experiments.evidence import Evidence, Verdict
 from experiments.holdback import judge_holdback
+from experiments.power import sample_size_guardrail, sample_size_guardrail_mean
 
 DESIGN = Design(
     experiment_id="e",
@@ -277,6 +278,50 @@ def test_the_holdback_keeps_demotes_or_waits() -> None:
     assert _holdback(0.26) == "keep_measuring"
     assert _holdback(0.30, unsubscribed=400) == "demote"
     assert judge_holdback(DESIGN, (), arm="a").verdict == "keep_measuring"
+
+
+def test_a_holdback_without_numbers_waits_and_says_why_but_harm_demotes_all_the_same() -> None:
+    design = replace(DESIGN, weights=(("a", 0.9), ("control", 0.1)))
+    sizes = {"a": 9_000, "control": 1_000}
+    nobody = _evidence({"a": 0.0, "control": 0.0}, design=design, sizes=sizes).results
+    waiting = judge_holdback(design, nobody, arm="a")
+    assert (waiting.verdict, waiting.reasons[0].code) == ("keep_measuring", "not_comparable")
+    harmed = _evidence({"a": 0.0, "control": 0.0}, design=design, sizes=sizes, unsubscribed={"a": 500}).results
+    demoted = judge_holdback(design, harmed, arm="a")
+    assert demoted.verdict == "demote"
+    assert demoted.to_json()["reasons"][-1]["code"] == "guardrail"
+    kept = judge_holdback(design, _evidence({"a": 0.35, "control": 0.25}, design=design, sizes=sizes).results, arm="a")
+    assert [reason.code for reason in kept.reasons] == ["floor", "lift_left", "guardrail", "lift_shown"]
+    assert all(reason.value is not None and reason.threshold is not None for reason in kept.reasons)
+
+
+def test_a_relative_margin_is_a_share_of_what_control_shows() -> None:
+    relative = replace(DESIGN, guardrails=(Guardrail("unsubscribed", max_increase_abs=10.0, kind="relative"),))
+    verdict = decide(_evidence(GOOD, margins=MARGINS, design=relative))
+    guard = next(reason for reason in verdict.reasons if reason.code == "noninferior" and reason.arm == "a")
+    assert guard.threshold == pytest.approx(10 * 3 / 4000)
+    assert verdict.verdict == "promote"
+    nothing_before = decide(_evidence(GOOD, margins=MARGINS, design=relative, unsubscribed={"control": 0}))
+    assert nothing_before.verdict == "review"  # a share of nothing: no rise is tolerated
+    assert Design.from_json(relative.to_json()) == relative
+    assert relative.content_hash() != DESIGN.content_hash()
+    assert "kind" not in DESIGN.to_json()["guardrails"][0]
+
+
+def test_the_size_that_each_guardrail_needs_is_on_record() -> None:
+    tight = replace(
+        DESIGN,
+        guardrails=(Guardrail("unsubscribed", max_increase_abs=0.0005), Guardrail("margin", max_decrease_abs=5.0)),
+    )
+    verdict = decide(_evidence(GOOD, margins=MARGINS, design=tight))
+    sizes = {(reason.metric, reason.arm): reason for reason in verdict.reasons if reason.code == "guardrail_size"}
+    assert len(sizes) == 4
+    short, enough = sizes["unsubscribed", "a"], sizes["margin", "a"]
+    assert short.passed is None
+    assert short.threshold == sample_size_guardrail(3 / 4000, 0.0005, power=0.8, ratio=0.75)
+    assert enough.passed is True
+    assert enough.threshold == pytest.approx(sample_size_guardrail_mean(20.0, 5.0, power=0.8, ratio=0.75), abs=1)
+    assert verdict.verdict == "review"  # an underpowered guardrail cannot exclude harm
 
 
 def test_a_metric_that_should_fall_is_judged_the_other_way_round() -> None:

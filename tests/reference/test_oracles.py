@@ -254,6 +254,9 @@ def test_qini_and_auuc_agree_with_scikit_uplift(seed: int) -> None:
     assert report.auuc == pytest.approx(uplift_auc_score(outcome, score, treated))
 
 
+RATIOS = ("aov", "aov_cuped", "aov_by_mean")
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_an_analysis_agrees_with_tea_tasting(seed: int) -> None:
     import tea_tasting as tt
@@ -264,13 +267,19 @@ def test_an_analysis_agrees_with_tea_tasting(seed: int) -> None:
     orders = rng.poisson(1.0 + 0.1 * arm) + 1
     spend = orders * rng.gamma(2.0, 10.0, n)
     table = pd.DataFrame({"arm": arm, "spend": spend, "orders": orders, "before": spend * 0.5 + rng.normal(20, 9, n)})
+    table["earlier"] = np.maximum(1, orders + rng.integers(-1, 2, n))
     theirs = tt.Experiment(
-        plain=tt.Mean("spend"), cuped=tt.Mean("spend", "before"), aov=tt.RatioOfMeans("spend", "orders")
+        plain=tt.Mean("spend"),
+        cuped=tt.Mean("spend", "before"),
+        aov=tt.RatioOfMeans("spend", "orders"),
+        aov_cuped=tt.RatioOfMeans("spend", "orders", "before", "earlier"),
+        aov_by_mean=tt.RatioOfMeans("spend", "orders", "before"),
     )
     expected = theirs.analyze(table.rename(columns={"arm": "variant"}), control=0)
     ours = analyze(
-        table, arm="arm", control="0", metrics=["plain=spend:mean", "cuped=spend:mean", "aov=spend/orders:ratio"],
-        covariates={"cuped": "before"},
+        table, arm="arm", control="0",
+        metrics=["plain=spend:mean", "cuped=spend:mean", *(f"{name}=spend/orders:ratio" for name in RATIOS)],
+        covariates={"cuped": "before", "aov_cuped": "before/earlier", "aov_by_mean": "before"},
     )  # fmt: skip
     for result in ours.results:
         other = expected[result.metric]
