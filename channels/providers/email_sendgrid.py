@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Capability, SendResult
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s, to_json
 
 MOST_PERSONALIZATIONS: Final = 1_000
 _RESENDS: Final = 10
@@ -113,7 +113,7 @@ class SendGridProvider:
 
     async def _post(self, request: _Request) -> Reply | SendResult:
         headers = {"Authorization": f"Bearer {self.account.api_key}", "Content-Type": "application/json"}
-        body = json.dumps(mail_body(self.account, request.messages), ensure_ascii=False).encode()
+        body = to_json(mail_body(self.account, request.messages))
         try:
             return await self.wire.request("POST", f"{self.account.base_url}/v3/mail/send", headers=headers, body=body)
         except NotSent as error:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from channels.message import Channel, Outgoing, Push
 from channels.provider import Action, Capability, SendResult
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s, to_json
 
 LONGEST_LIFE_S: Final = 28 * 86_400
 SHORTEST_WAIT_S: Final = 10.0
@@ -127,7 +127,7 @@ class FcmProvider:
             return problem
         url = f"{self.project.base_url}/v1/projects/{self.project.project_id}/messages:send"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        body = json.dumps(message_body(message, now=now), ensure_ascii=False).encode()
+        body = to_json(message_body(message, now=now))
         try:
             return classify(message.key, await self.wire.request("POST", url, headers=headers, body=body), now=now)
         except NotSent as error:

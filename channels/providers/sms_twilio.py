@@ -11,17 +11,16 @@ import base64
 import json
 import re
 from collections.abc import Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from channels.errors import ChannelError
 from channels.message import Channel, Outgoing, Sms
 from channels.provider import Capability, SendResult
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, form, retry_after_s
 
 if TYPE_CHECKING:
     from twilio.rest import Client
@@ -37,7 +36,6 @@ LATER: Final = frozenset({20429, 21611, 30001, 30003, 30008})
 """Not taken, and may be taken later: too many requests, a full queue."""
 
 _SID: Final = re.compile(r"(?:SM|MM)[0-9a-f]{32}")
-_last: ContextVar[Reply | None] = ContextVar("retain_twilio_reply", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +83,10 @@ class TwilioProvider:
         with which an acceptance may still appear.
         """
         assert isinstance(message.content, Sms)  # the channel's messages
-        token = _last.set(None)
         try:
             found = await self._client.messages.list_async(to=message.address.value, limit=50, page_size=50)
         except Exception as error:  # noqa: BLE001 (the client raises a dozen kinds; none of them may carry the number out)
             raise ChannelError(f"twilio cannot be asked: {type(error).__name__}") from None
-        finally:
-            _last.reset(token)
         for item in found:
             created = item.date_created
             if item.body == message.content.body and created is not None and created >= since - timedelta(seconds=5):
@@ -102,32 +97,31 @@ class TwilioProvider:
         problem = _malformed(message, now)
         if problem is not None:
             return problem
-        token = _last.set(None)
+        client = self._client
+        url = f"{client.api.base_url}/2010-04-01/Accounts/{self.account.account_sid}/Messages.json"
         try:
-            created = await self._client.messages.create_async(**self._fields(message, now))
-            return _accepted(message.key, created.sid)
+            answer = await client.request_async("POST", url, data=self._fields(message, now))
         except NotSent as error:
             return SendResult(message.key, "transient", code=error.code, reason="the request did not leave")
         except InDoubt as error:
             return SendResult(message.key, "unknown", code=error.code, reason="the request left, no answer came")
-        except Exception:  # noqa: BLE001 (whatever the client makes of an answer, the answer itself decides)
-            return classify(message.key, _last.get(), now=now)
-        finally:
-            _last.reset(token)
+        return classify(message.key, Reply(answer.status_code, answer.headers, answer.text.encode()), now=now)
 
-    def _fields(self, message: Outgoing, now: datetime) -> dict[str, Any]:
+    def _fields(self, message: Outgoing, now: datetime) -> dict[str, str]:
+        """The form of one create request, in the names of Twilio's description of it."""
+        account = self.account
         assert isinstance(message.content, Sms)  # checked before
-        fields: dict[str, Any] = {"to": message.address.value, "body": message.content.body}
-        if self.account.messaging_service_sid is not None:
-            fields["messaging_service_sid"] = self.account.messaging_service_sid
+        fields = {"To": message.address.value, "Body": message.content.body}
+        if account.messaging_service_sid is not None:
+            fields["MessagingServiceSid"] = account.messaging_service_sid
         else:
-            fields["from_"] = self.account.sender
-        if self.account.status_callback is not None:
-            joint = "&" if "?" in self.account.status_callback else "?"
-            fields["status_callback"] = f"{self.account.status_callback}{joint}m={quote(message.key, safe='')}"
+            fields["From"] = account.sender or ""
+        if account.status_callback is not None:
+            joint = "&" if "?" in account.status_callback else "?"
+            fields["StatusCallback"] = f"{account.status_callback}{joint}m={quote(message.key, safe='')}"
         if message.expires_at is not None:
             left = int((message.expires_at - now).total_seconds())
-            fields["validity_period"] = min(left, LONGEST_VALIDITY_S)
+            fields["ValidityPeriod"] = str(min(left, LONGEST_VALIDITY_S))
         return fields
 
     @cached_property
@@ -142,29 +136,28 @@ class TwilioProvider:
         return client
 
 
-def classify(key: str, reply: Reply | None, *, now: datetime) -> SendResult:
-    """What an answer that the client could not use says about the message: by status, then by Twilio's error code."""
-    if reply is None:
-        return SendResult(key, "unknown", code="client", reason="the client failed on the way")
-    if reply.status >= 500 or reply.status < 400:
-        code = f"http_{reply.status}" if reply.status >= 300 else "malformed_answer"
-        return SendResult(key, "unknown", code=code, reason="the answer does not say whether it was taken")
-    number = _error_code(reply)
-    if reply.status == 429 or number in LATER:
+def classify(key: str, reply: Reply, *, now: datetime) -> SendResult:
+    """What an answer says about its message: by status, then by Twilio's error code."""
+    status = reply.status
+    if status in (200, 201):
+        sid = _document(reply).get("sid")
+        if isinstance(sid, str) and _SID.fullmatch(sid):
+            return SendResult(key, "accepted", provider_id=sid)
+        return SendResult(key, "unknown", code="malformed_answer", reason="the answer has no message id")
+    if status >= 500 or status < 400:
+        return SendResult(key, "unknown", code=f"http_{status}", reason="the answer does not say whether it was taken")
+    code = _document(reply).get("code")
+    number = code if isinstance(code, int) and not isinstance(code, bool) else None
+    if status == 429 or number in LATER:
         wait = retry_after_s(reply.headers, now=now)
         return SendResult(key, "transient", code=str(number or 429), reason="too many for now", retry_after_s=wait)
-    if (reply.status in (401, 403) and number not in SUPPRESS) or number in HALT:
-        return SendResult(key, "transient", code=str(number or reply.status), reason="the account", action="halt")
+    if number in SUPPRESS:
+        return SendResult(key, "permanent", code=str(number), reason="the number is no use", action="suppress")
+    if status in (401, 403) or number in HALT:
+        return SendResult(key, "transient", code=str(number or status), reason="the account", action="halt")
     if number is None:
-        return SendResult(key, "unknown", code=f"http_{reply.status}", reason="an answer that is not Twilio's")
-    action = "suppress" if number in SUPPRESS else None
-    return SendResult(key, "permanent", code=str(number), reason="refused by Twilio", action=action)  # type: ignore[arg-type]  # one of the two literals
-
-
-def _accepted(key: str, sid: object) -> SendResult:
-    if isinstance(sid, str) and _SID.fullmatch(sid):
-        return SendResult(key, "accepted", provider_id=sid)
-    return SendResult(key, "unknown", code="malformed_answer", reason="the answer has no message id")
+        return SendResult(key, "unknown", code=f"http_{status}", reason="an answer that is not Twilio's")
+    return SendResult(key, "permanent", code=str(number), reason="refused by Twilio")
 
 
 def _malformed(message: Outgoing, now: datetime) -> SendResult | None:
@@ -181,16 +174,16 @@ def _malformed(message: Outgoing, now: datetime) -> SendResult | None:
     return None
 
 
-def _error_code(reply: Reply) -> int | None:
+def _document(reply: Reply) -> dict[str, Any]:
     try:
-        code = json.loads(reply.body)["code"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return code if isinstance(code, int) and not isinstance(code, bool) else None
+        document = json.loads(reply.body)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 def _bridge(wire: Wire) -> Any:
-    """Twilio's client interface over our wire: no retries, no logs, and the last answer kept for its headers."""
+    """Twilio's client interface over our wire: no retries, no logs, and the answer's headers kept."""
     from twilio.http import AsyncHttpClient
     from twilio.http.response import Response
 
@@ -204,10 +197,9 @@ def _bridge(wire: Wire) -> Any:
                 pair = ":".join(options["auth"]).encode()
                 headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
             params = {name: value for name, value in (options.get("params") or {}).items() if value is not None}
-            address = f"{uri}?{urlencode(params, doseq=True)}" if params else uri
-            body = urlencode(options["data"], doseq=True).encode() if options.get("data") else None
+            address = f"{uri}?{form(params).decode()}" if params else uri
+            body = form(options["data"]) if options.get("data") else None
             reply = await wire.request(method.upper(), address, headers=headers, body=body)
-            _last.set(reply)
             return Response(reply.status, reply.body.decode("utf-8", "replace"), reply.headers)
 
     return Bridge()

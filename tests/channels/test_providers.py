@@ -318,19 +318,6 @@ def test_a_twilio_account_needs_one_sender_and_shows_no_token() -> None:
     assert "secret" not in repr(TwilioAccount("AC1", "secret", sender="+1"))
 
 
-def test_a_client_that_fails_on_its_own_leaves_the_message_in_doubt(
-    base: str, outgoing: Make, now: datetime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(TwilioProvider, "_fields", broken)
-
-    [result] = send(twilio(base), [outgoing("sms")], now)
-
-    assert (result.outcome, result.code) == ("unknown", "client")
-
-
 # --- SendGrid -------------------------------------------------------------------------------------------------------
 
 

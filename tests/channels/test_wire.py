@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import parse_qsl
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from channels.simulators.http import HttpServer, Request, Response
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, form, retry_after_s
 
 TIGHT = WireLimits(total_s=0.4, connect_s=0.2)
 
@@ -125,6 +128,15 @@ def test_results_keep_their_order_and_no_more_than_asked_run_at_once() -> None:
     assert asyncio.run(each(range(100), work, at_once=7)) == [number * 2 for number in range(100)]
     assert most <= 7
     assert asyncio.run(each([], work, at_once=7)) == []
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=20), max_size=5))
+def test_a_form_says_exactly_its_fields(fields: dict[str, str]) -> None:
+    assert dict(parse_qsl(form(fields).decode("ascii"), keep_blank_values=True, strict_parsing=bool(fields))) == fields
+
+
+def test_a_list_gives_its_field_several_times() -> None:
+    assert form({"a": ["x", "+ &=%é"], "b": 1}) == b"a=x&a=%2B+%26%3D%25%C3%A9&b=1"
 
 
 def test_what_a_provider_asks_to_wait_is_understood(now: datetime) -> None:
