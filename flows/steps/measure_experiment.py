@@ -13,33 +13,18 @@ from experiments.design import Design
 from experiments.errors import ExperimentError
 from experiments.health import balance, contamination, delivery_gap, srm
 from experiments.results import Result
-from warehouse.facts.outcomes import COVARIATES, OUTCOMES, wave_moments
-from warehouse.ledger.assignments import assignments_frame
+from flows.steps.collect_outcomes import Collected, collect_outcomes
+from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
+from flows.steps.repurchase_times import describe_times
+from warehouse.facts.outcomes import COVARIATES, OUTCOMES
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
 from warehouse.ledger.results import record_measurement
-from warehouse.ledger.tallies import ArmTally, LedgerMetric, tally
-from warehouse.ledger.waves import WaveRow, waves
+from warehouse.ledger.tallies import ArmTally, LedgerMetric
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
 
-PRE_PERIOD: Final = timedelta(days=365)
-"""How far before the assignment a customer's own spending is looked at, to take out its noise (CUPED)."""
 LEDGER_METRICS: Final[tuple[LedgerMetric, ...]] = ("unsubscribed", "complained", "message_cost")
-
-
-@dataclass(frozen=True)
-class Collected:
-    """What was counted, by arm: everybody assigned, everybody mature, and the mature ones' outcomes."""
-
-    assigned: Mapping[str, int]
-    mature: Mapping[str, int]
-    outcomes: Mapping[str, Moments]
-    tallies: Mapping[str, ArmTally]
-    """Of the mature waves."""
-    running: Mapping[str, ArmTally]
-    """Of all waves, for harm that may be seen any day."""
-    open_waves: int
 
 
 @dataclass(frozen=True)
@@ -53,12 +38,15 @@ class Measurement:
     margin: tuple[Result, ...] | None
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
+    views: Mapping[str, Any]
+    """Other readings, shown and never decided upon: survival, waves, stratified, cace."""
     matures_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The measurement as `retain measure --json` prints it."""
         arms = [name for name, _ in self.design.weights]
         return {
+            **self.views,
             "campaign": self.design.campaign,
             "experiment": self.design.experiment_id,
             "as_of": self.as_of.isoformat(),
@@ -103,7 +91,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     """
     row = find_experiment(ws, campaign)
     design = Design.from_json(row.design)
-    collected = _collect(ws, row, design, now)
+    collected = collect_outcomes(ws, design, now=now)
     results = compare_all(design, collected.outcomes, more=_ledger_moments(collected.tallies))
     measurement = Measurement(
         design=design,
@@ -112,7 +100,8 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
         results=tuple(results),
         margin=_net_margin(design, collected),
         health=_health(design, collected),
-        matures_at=_matures_at(ws, row, design),
+        views=_views(design, collected),
+        matures_at=_matures_at(design, collected),
     )
     with ws.ledger.begin() as tx:
         record_measurement(tx, row.experiment_id, measurement.to_json(), measured_at=now)
@@ -134,46 +123,20 @@ def find_experiment(ws: Workspace, campaign: str) -> ExperimentRow:
 
 
 def monitor_results(design: Design, collected: Collected) -> list[Result]:
-    """The ledger's metrics over everybody assigned so far, mature or not: harm may be seen any day."""
-    watched = [r.metric for r in design.guardrails]
-    found = compare_all(design, {}, more=_ledger_moments(collected.running))
+    """What harm is watched by on any day: the ledger's guardrails over everybody assigned so far, mature or not, and
+    the primary and the facts' guardrails over the mature."""
+    watched = {design.primary, *(guard.metric for guard in design.guardrails)}
+    found = compare_all(design, collected.outcomes, more=_ledger_moments(collected.running))
     return [result for result in found if result.metric in watched]
 
 
-def _collect(ws: Workspace, row: ExperimentRow, design: Design, now: datetime) -> Collected:
-    horizon, lateness = timedelta(days=design.horizon_days), timedelta(days=design.lateness_days)
-    with ws.ledger.read() as tx:
-        recorded = [wave for wave in waves(tx, row.experiment_id) if wave.assigned_at <= now]
-        tallies = {wave.wave_id: tally(tx, wave.wave_id, horizon=horizon) for wave in recorded}
-    mature = [wave for wave in recorded if wave.assigned_at + horizon + lateness <= now]
-    outcomes: dict[str, Moments] = {}
-    for wave in mature:
-        for arm, moments in _wave_outcomes(ws, wave, horizon).items():
-            outcomes[arm] = outcomes[arm] + moments if arm in outcomes else moments
-    of_mature = _add([tallies[wave.wave_id] for wave in mature])
-    of_all = _add(list(tallies.values()))
-    return Collected(
-        assigned={arm: counted.assigned for arm, counted in of_all.items()},
-        mature={arm: counted.assigned for arm, counted in of_mature.items()},
-        outcomes=outcomes,
-        tallies=of_mature,
-        running=of_all,
-        open_waves=sum(wave.status == "open" for wave in recorded),
-    )
-
-
-def _wave_outcomes(ws: Workspace, wave: WaveRow, horizon: timedelta) -> dict[str, Moments]:
-    with ws.ledger.read() as tx:
-        cohort = assignments_frame(tx, wave.wave_id)
-    return wave_moments(ws.facts, cohort, start=wave.assigned_at, horizon=horizon, pre_period=PRE_PERIOD)
-
-
-def _add(parts: list[dict[str, ArmTally]]) -> dict[str, ArmTally]:
-    total: dict[str, ArmTally] = {}
-    for part in parts:
-        for arm, counted in part.items():
-            total[arm] = total.get(arm, ArmTally()) + counted
-    return total
+def _views(design: Design, collected: Collected) -> dict[str, Any]:
+    return {
+        "survival": describe_times(design, collected),
+        "waves": describe_waves(collected),
+        "stratified": stratify_by_wave(design, collected),
+        "cace": effects_on_reached(design, collected),
+    }
 
 
 def _ledger_moments(tallies: Mapping[str, ArmTally]) -> list[dict[str, Moments]]:
@@ -189,10 +152,6 @@ def _net_margin(design: Design, collected: Collected) -> tuple[Result, ...] | No
     net = {arm: _less_cost(moments, collected.tallies[arm]) for arm, moments in collected.outcomes.items()}
     only = compare_all(_margin_only(design), net)
     return tuple(only)
-
-
-def _varies(moments: Moments, column: str) -> bool:
-    return moments.n > 1 and moments.var(column) > 0
 
 
 def _less_cost(moments: Moments, counted: ArmTally) -> Moments:
@@ -222,10 +181,9 @@ def _health(design: Design, collected: Collected) -> dict[str, float | None]:
     }
 
 
-def _matures_at(ws: Workspace, row: ExperimentRow, design: Design) -> datetime | None:
+def _matures_at(design: Design, collected: Collected) -> datetime | None:
     """When the last of the runs so far will be mature."""
-    with ws.ledger.read() as tx:
-        recorded = waves(tx, row.experiment_id)
-    if not recorded:
+    if not collected.waves:
         return None
-    return max(w.assigned_at for w in recorded) + timedelta(days=design.horizon_days + design.lateness_days)
+    last = max(wave.wave.assigned_at for wave in collected.waves)
+    return last + timedelta(days=design.horizon_days + design.lateness_days)

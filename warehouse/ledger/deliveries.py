@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from warehouse.ledger import schema
+from warehouse.ledger.errors import LedgerError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_A = schema.assignments
 _O = schema.outbox
+_W = schema.waves
 _COLUMNS = ("customer_id", "arm", "step", "channel", "code", "sent_at")
 
 
@@ -29,3 +32,21 @@ def sent_messages(tx: sa.Connection, experiment_id: str) -> pd.DataFrame:
     )
     frame = pd.DataFrame([tuple(row) for row in tx.execute(query)], columns=list(_COLUMNS))
     return frame.assign(sent_at=pd.to_datetime(frame["sent_at"], utc=True))
+
+
+def reached_customers(tx: sa.Connection, wave_id: str) -> set[str]:
+    """The wave's customers with at least one message that a provider accepted.
+
+    Raises LedgerError when there is no such wave.
+    """
+    experiment_id = tx.execute(sa.select(_W.c.experiment_id).where(_W.c.wave_id == wave_id)).scalar()
+    if experiment_id is None:
+        raise LedgerError(f"no wave {wave_id} in the ledger; expected EXPERIMENT@INSTANT as waves() lists them")
+    own = (_O.c.customer_id == _A.c.customer_id) & (_O.c.experiment_id == _A.c.experiment_id)
+    query = (
+        sa.select(_A.c.customer_id)
+        .select_from(_A.join(_O, own))
+        .where(_A.c.experiment_id == experiment_id, _A.c.wave_id == wave_id, _O.c.state.in_(["sent", "delivered"]))
+        .distinct()
+    )
+    return set(tx.execute(query).scalars())

@@ -144,7 +144,7 @@ def read_arms(ws: Workspace, experiment: str = "back:1", number: int = 0) -> dic
     return {str(arm): group["customer_id"].tolist() for arm, group in frame.groupby("arm")}
 
 
-def answer(ws: Workspace, arms: Mapping[str, list[str]], buys: Mapping[str, float], *, at: datetime) -> None:
+def buy(ws: Workspace, arms: Mapping[str, list[str]], buys: Mapping[str, float], *, at: datetime) -> None:
     """Let the first so many of each arm buy a week after `at`."""
     bought_at = (at + timedelta(days=7)).isoformat()
     lines = ["order_id,customer_id,ordered_at,amount,margin"]
@@ -185,7 +185,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
                 else:
                     copy_workspace(find(customers, campaign), root)
                     ws = open_shop(stack, root)
-                    answer(ws, read_arms(ws), buys, at=MONDAY)
+                    buy(ws, read_arms(ws), buys, at=MONDAY)
             made[key] = root
         return made[key]
 
@@ -226,6 +226,12 @@ def arms_of() -> Callable[..., dict[str, list[str]]]:
 
 
 @pytest.fixture
+def answer() -> Callable[..., None]:
+    """Lets shares of the arms buy a week after an instant: answer(ws, arms, {"mail": 0.5}, at=monday)."""
+    return buy
+
+
+@pytest.fixture
 def go_round() -> Callable[..., dict[str, list[str]]]:
     """Runs, sends, lets shares of the arms buy a week later, and gives the wave's arms: go_round(ws, at, buys)."""
 
@@ -234,7 +240,7 @@ def go_round() -> Callable[..., dict[str, list[str]]]:
     ) -> dict[str, list[str]]:
         send_round(ws, at)
         arms = read_arms(ws, experiment, number)
-        answer(ws, arms, buys, at=at)
+        buy(ws, arms, buys, at=at)
         return arms
 
     return go

@@ -1,0 +1,150 @@
+"""Collects what an experiment's customers did, wave by wave: counts of the ledger, outcomes and first purchases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from experiments.aggregates import Moments, SurvivalCounts
+from warehouse.facts.outcomes import first_purchase_days, wave_moments
+from warehouse.ledger.assignments import assignments_frame
+from warehouse.ledger.deliveries import reached_customers
+from warehouse.ledger.tallies import ArmTally, tally
+from warehouse.ledger.waves import WaveRow, waves
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from experiments.design import Design
+    from flows.wiring import Workspace
+
+PRE_PERIOD: Final = timedelta(days=365)
+"""How far before the assignment a customer's own spending is looked at, to take out its noise (CUPED)."""
+DELIVERED: Final = "delivered"
+"""The column of the moments that is 1 for customers whom a message reached."""
+
+
+@dataclass(frozen=True)
+class WaveOutcomes:
+    """One wave: its counts, the day of first purchases so far, and, once it is mature, its outcomes by arm.
+
+    The outcomes have the columns of `wave_moments` and `delivered`.
+    """
+
+    wave: WaveRow
+    tally: Mapping[str, ArmTally]
+    times: Mapping[str, SurvivalCounts]
+    outcomes: Mapping[str, Moments] | None
+
+    @property
+    def is_mature(self) -> bool:
+        """Whether horizon and lateness have passed."""
+        return self.outcomes is not None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was counted in all waves, by arm: everybody assigned, everybody mature, and the mature ones' outcomes."""
+
+    waves: tuple[WaveOutcomes, ...]
+
+    @cached_property
+    def mature_waves(self) -> tuple[WaveOutcomes, ...]:
+        """The waves whose horizon and lateness have passed."""
+        return tuple(wave for wave in self.waves if wave.is_mature)
+
+    @cached_property
+    def assigned(self) -> Mapping[str, int]:
+        """Customers of all waves."""
+        return {arm: counted.assigned for arm, counted in self.running.items()}
+
+    @cached_property
+    def mature(self) -> Mapping[str, int]:
+        """Customers of the mature waves."""
+        return {arm: counted.assigned for arm, counted in self.tallies.items()}
+
+    @cached_property
+    def outcomes(self) -> Mapping[str, Moments]:
+        """The mature waves' outcomes."""
+        return add_moments(wave.outcomes for wave in self.mature_waves if wave.outcomes is not None)
+
+    @cached_property
+    def tallies(self) -> Mapping[str, ArmTally]:
+        """The ledger's counts of the mature waves."""
+        return _add_tallies(wave.tally for wave in self.mature_waves)
+
+    @cached_property
+    def running(self) -> Mapping[str, ArmTally]:
+        """The ledger's counts of all waves, for harm that may be seen any day."""
+        return _add_tallies(wave.tally for wave in self.waves)
+
+
+def collect_outcomes(ws: Workspace, design: Design, *, now: datetime) -> Collected:
+    """Everything about the experiment's waves as of `now`. Facts of the last `lateness_days` may still be missing.
+
+    Outcomes are those of mature waves; first purchases are followed in all waves, as far as the facts are complete.
+    """
+    with ws.ledger.read() as tx:
+        recorded = [wave for wave in waves(tx, design.experiment_id) if wave.assigned_at <= now]
+    return Collected(tuple(_collect_wave(ws, wave, design, now) for wave in recorded))
+
+
+def add_moments(parts: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:
+    """The arms' moments of several waves together."""
+    total: dict[str, Moments] = {}
+    for part in parts:
+        for arm, moments in part.items():
+            total[arm] = total[arm] + moments if arm in total else moments
+    return total
+
+
+def _collect_wave(ws: Workspace, wave: WaveRow, design: Design, now: datetime) -> WaveOutcomes:
+    horizon, lateness = timedelta(days=design.horizon_days), timedelta(days=design.lateness_days)
+    with ws.ledger.read() as tx:
+        cohort = assignments_frame(tx, wave.wave_id)
+        counted = tally(tx, wave.wave_id, horizon=horizon)
+        reached = reached_customers(tx, wave.wave_id)
+    known_until = max(wave.assigned_at, now - lateness)
+    times = first_purchase_days(ws.facts, cohort, start=wave.assigned_at, until=known_until, horizon=horizon)
+    outcomes = None
+    if wave.assigned_at + horizon + lateness <= now:
+        outcomes = _outcomes(ws, cohort, reached, start=wave.assigned_at, horizon=horizon)
+    return WaveOutcomes(wave, counted, times, outcomes)
+
+
+def _outcomes(
+    ws: Workspace, cohort: pd.DataFrame, reached: set[str], *, start: datetime, horizon: timedelta
+) -> dict[str, Moments]:
+    """Outcomes by arm with the column `delivered`: those reached and those not are two groups of one scan."""
+    marked = cohort["arm"].where(cohort["customer_id"].isin(reached), cohort["arm"] + _NOT_REACHED)
+    groups = wave_moments(ws.facts, cohort.assign(arm=marked), start=start, horizon=horizon, pre_period=PRE_PERIOD)
+    return add_moments(
+        {name.removesuffix(_NOT_REACHED): _with_constant(moments, float(not name.endswith(_NOT_REACHED)))}
+        for name, moments in groups.items()
+    )
+
+
+def _with_constant(moments: Moments, value: float) -> Moments:
+    """The moments with the column `delivered`, the same for all these customers."""
+    return Moments(
+        n=moments.n,
+        columns=(*moments.columns, DELIVERED),
+        sums=(*moments.sums, value * moments.n),
+        central=(*((*row, 0.0) for row in moments.central), (0.0,) * (len(moments.columns) + 1)),
+        cubes=(*moments.cubes, 0.0) if moments.cubes else (),
+    )
+
+
+def _add_tallies(parts: Iterable[Mapping[str, ArmTally]]) -> dict[str, ArmTally]:
+    total: dict[str, ArmTally] = {}
+    for part in parts:
+        for arm, counted in part.items():
+            total[arm] = total.get(arm, ArmTally()) + counted
+    return total
+
+
+_NOT_REACHED: Final = "\x1fnot reached"
+"""Marks an arm's customers whom no message reached; no arm's name can hold it."""

@@ -1,0 +1,85 @@
+"""Retention as survival: how long each arm's customers stayed away, over all waves, immature ones included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from experiments.aggregates import SurvivalCounts
+from experiments.compare_survival import compare_survival
+from experiments.metrics import METRICS
+from experiments.survival import Curve, common_horizon, kaplan_meier, stratified_log_rank
+
+if TYPE_CHECKING:
+    from experiments.design import Design
+    from flows.steps.collect_outcomes import Collected
+
+METRIC: Final = METRICS["time_to_repurchase"]
+SHOWN_DAYS: Final = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 270, 365)
+"""Days at which the curves are written down, as far as somebody was followed for so long."""
+
+
+def describe_times(design: Design, collected: Collected) -> dict[str, Any] | None:
+    """Kaplan-Meier points of every arm with log-log limits, the log-rank test and differences of restricted means.
+
+    Customers without a purchase are censored at the end of the horizon, or where the facts are complete until. The
+    log-rank test is stratified by wave. None where nobody was followed for a whole day yet.
+    """
+    arms = _by_arm(design, collected)
+    horizon = common_horizon(arms)
+    if horizon is None:
+        return None
+    test = stratified_log_rank([_filled(design, wave.times) for wave in collected.waves])
+    compared = compare_survival(METRIC, arms, control=design.control, alpha=design.alpha, horizon=horizon)
+    return {
+        "metric": METRIC.name,
+        "unit": METRIC.unit,
+        "horizon_days": horizon,
+        "waves": len(collected.waves),
+        "arms": {arm: _describe_arm(counts, confidence=1.0 - design.alpha) for arm, counts in arms.items()},
+        "log_rank": {key: value for key, value in test._asdict().items() if key in ("chi2", "df", "p_value")},
+        "rmst": [result.to_json() for result in compared],
+    }
+
+
+def _by_arm(design: Design, collected: Collected) -> dict[str, SurvivalCounts]:
+    total = {arm: SurvivalCounts.empty() for arm, weight in design.weights if weight > 0.0}
+    for wave in collected.waves:
+        for arm, counts in wave.times.items():
+            total[arm] = total.get(arm, SurvivalCounts.empty()) + counts
+    return total
+
+
+def _filled(design: Design, times: Mapping[str, SurvivalCounts]) -> dict[str, SurvivalCounts]:
+    """The wave's counts with every arm of the design named."""
+    return {arm: times.get(arm, SurvivalCounts.empty()) for arm, weight in design.weights if weight > 0.0}
+
+
+def _describe_arm(counts: SurvivalCounts, *, confidence: float) -> dict[str, Any]:
+    curve = kaplan_meier(counts, confidence=confidence)
+    followed = counts.times[-1] if counts.times else 0.0
+    return {
+        "n": counts.n,
+        "events": sum(counts.events),
+        "median_days": None if curve.median is None else curve.median + 1.0,
+        "points": [_point(curve, day) for day in SHOWN_DAYS if day <= followed],
+    }
+
+
+def _point(curve: Curve, day: int) -> dict[str, Any]:
+    """The share that has not bought within `day` whole days: day 0 of the counts is the first one."""
+    place = max((k for k, time in enumerate(curve.times) if time <= day - 1), default=None)
+    if place is None:
+        return {"day": day, "away": 1.0, "low": None, "high": None, "at_risk": _at_risk(curve, day)}
+    return {
+        "day": day,
+        "away": curve.survival[place],
+        "low": curve.low[place],
+        "high": curve.high[place],
+        "at_risk": _at_risk(curve, day),
+    }
+
+
+def _at_risk(curve: Curve, day: int) -> int:
+    """Customers still followed and without a purchase when `day` days have passed."""
+    return next((n for time, n in zip(curve.times, curve.at_risk, strict=True) if time >= day), 0)
