@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from experiments.errors import ExperimentError
 
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.analysis import Analysis
+
+
+MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
+"""How files write that a value is missing."""
 
 
 def analyze_file(
@@ -31,12 +35,18 @@ def analyze_file(
     from experiments.analysis import analyze
 
     return analyze(
-        read_table(path), arm=arm, control=control, metrics=metrics, covariates=covariates, expect=expect, alpha=alpha
+        read_table(path, arm=arm),
+        arm=arm,
+        control=control,
+        metrics=metrics,
+        covariates=covariates,
+        expect=expect,
+        alpha=alpha,
     )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The table in a CSV or Parquet file."""
+def read_table(path: Path, *, arm: str) -> pd.DataFrame:
+    """The table in a CSV or Parquet file; of the column `arm` only an empty cell is missing ("None" is a name)."""
     import pandas as pd
 
     if not path.is_file():
@@ -44,7 +54,9 @@ def read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() in (".parquet", ".pq"):
         return pd.read_parquet(path)
     try:
-        return pd.read_csv(path)
+        columns = pd.read_csv(path, nrows=0).columns
+        missing = {name: [""] if name == arm else [*MISSING] for name in columns}
+        return pd.read_csv(path, keep_default_na=False, na_values=missing, dtype={arm: "str"})
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         text = str(error).replace("Error tokenizing data. C error: ", "")
         raise ExperimentError(f"{path}: not a readable CSV file: {text}; correct the file and run again") from None

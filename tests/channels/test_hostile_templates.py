@@ -98,7 +98,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from channels.render import Renderer, RenderError
-import html2text, jinja2.sandbox
+import jinja2.sandbox
 
 folder, names = Path(sys.argv[1]), sys.argv[2:]
 customer = {"long": "<b>x</b>" * 8000, "name": "Ann"}

@@ -141,6 +141,15 @@ def test_a_table_of_another_experiment_is_analysed(tmp_path: Path) -> None:
         analyze_file(path, metrics=["visit:proportion"], **options)  # type: ignore[arg-type]  # as above
 
 
+def test_an_arm_may_be_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text("arm,visit\n" + "Mail,1\nNone,0\nMail,0\nNone,1\n" * 50, encoding="utf-8")
+    found = analyze_file(
+        path, arm="arm", control="None", metrics=["visit:proportion"], covariates={}, expect=None, alpha=0.05
+    )
+    assert found.to_json()["arms"] == {"Mail": {"n": 100}, "None": {"n": 100}}
+
+
 def test_a_workspace_is_made_once_and_never_over_another(tmp_path: Path) -> None:
     files = make_workspace(tmp_path / "new")
     assert Path("campaigns/book/winback-90d.yaml") in files
