@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retain.printing import percent, print_table, say
+from retain.printing import cell, percent, print_table, say
 from retain.stages import Stages
 
 if TYPE_CHECKING:
@@ -57,11 +56,17 @@ def _print(run: DemoRun, outcome: dict[str, Any]) -> None:
     print_table(columns, rows, title="Repurchase within 30 days, against control")
     decision = outcome["decision"]
     say(f"verdict: {decision['verdict']} {decision['arm'] or ''}".rstrip())
+    for arm in outcome["truth"]:
+        _print_why_not(arm, decision)
     if decision["diff"]:
         say(decision["diff"])
     say(f"workspace {run.root}")
     say(f"report    {outcome['report']}")
-    say(
-        f"{outcome['seconds']} s; next: retain status --workspace {run.root}",
-    )
-    sys.stdout.flush()
+    say(f"{outcome['seconds']} s; next: retain status --workspace {run.root}", now=True)
+
+
+def _print_why_not(arm: str, decision: dict[str, Any]) -> None:
+    """The first check that kept an arm from winning."""
+    failed = [r for r in decision["reasons"] if r["arm"] == arm and r["passed"] is False]
+    if arm != decision["arm"] and failed:
+        say(f"not {arm}: {failed[0]['text']}: {cell(failed[0]['value'])}, limit {cell(failed[0]['threshold'])}")
