@@ -6,12 +6,12 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import date, timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -103,6 +103,24 @@ class Measurement(_Section):
     drift: Share = Field(
         default=0.05, description="share of the planned audience that may have moved between plan and apply"
     )
+    underpowered: Literal["warn", "refuse"] = Field(
+        default="warn",
+        description="whether a run is refused whose experiment cannot show its minimum effect in a year",
+    )
+
+
+class CalendarEntry(_Section):
+    """Something dated that moves customers whatever a campaign does: a holiday, a sale, an outage."""
+
+    name: str = Field(description="what it was")
+    starts_on: date = Field(alias="from", description="its first day")
+    ends_on: date | None = Field(default=None, alias="to", description="its last day; without it, one day")
+
+    @model_validator(mode="after")
+    def _ends_after_it_starts(self) -> CalendarEntry:
+        if self.ends_on is not None and self.ends_on < self.starts_on:
+            raise ValueError(f"{self.name} ends on {self.ends_on}, before it starts on {self.starts_on}")
+        return self
 
 
 class ValueTiers(_Section):
@@ -163,6 +181,9 @@ class Settings(BaseSettings):
     prices: Prices = Prices()
     providers: Providers = Providers()
     measurement: Measurement = Measurement()
+    calendar: tuple[CalendarEntry, ...] = Field(
+        default=(), description="days to name beside a measurement whose window they fall into"
+    )
     value_tiers: ValueTiers = ValueTiers()
     facts: FactsTables = FactsTables()
 

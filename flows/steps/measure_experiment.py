@@ -11,12 +11,12 @@ from experiments.aggregates import Moments
 from experiments.compare import compare_all
 from experiments.design import Design
 from experiments.errors import ExperimentError
-from experiments.health import balance, contamination, delivery_gap, srm
 from experiments.results import Result
 from flows.steps.collect_outcomes import Collected, collect_outcomes
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
+from flows.steps.experiment_health import examine_health
 from flows.steps.repurchase_times import describe_times
-from warehouse.facts.outcomes import COVARIATES, OUTCOMES
+from warehouse.facts.outcomes import OUTCOMES
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
 from warehouse.ledger.results import record_measurement
 from warehouse.ledger.tallies import ArmTally, LedgerMetric
@@ -39,7 +39,7 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
-    """Other readings, shown and never decided upon: survival, waves, stratified, cace."""
+    """Other readings, shown and never decided upon: survival, waves, stratified, cace, circumstances."""
     matures_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -93,14 +93,15 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     design = Design.from_json(row.design)
     collected = collect_outcomes(ws, design, now=now)
     results = compare_all(design, collected.outcomes, more=_ledger_moments(collected.tallies))
+    health = examine_health(ws, design, collected, now=now)
     measurement = Measurement(
         design=design,
         as_of=now,
         collected=collected,
         results=tuple(results),
         margin=_net_margin(design, collected),
-        health=_health(design, collected),
-        views=_views(design, collected),
+        health=health.numbers,
+        views={**_views(design, collected), "circumstances": health.circumstances},
         matures_at=_matures_at(design, collected),
     )
     with ws.ledger.begin() as tx:
@@ -164,21 +165,6 @@ def _less_cost(moments: Moments, counted: ArmTally) -> Moments:
 
 def _margin_only(design: Design) -> Design:
     return replace(design, primary="margin", metrics=(), guardrails=())
-
-
-def _health(design: Design, collected: Collected) -> dict[str, float | None]:
-    weights = dict(design.weights)
-    control = collected.running.get(design.control, ArmTally())
-    before = {arm: moments.select(COVARIATES) for arm, moments in collected.outcomes.items()}
-    shares = {arm: counted.reached / counted.assigned for arm, counted in collected.running.items() if counted.assigned}
-    analysed = {arm: moments.n for arm, moments in collected.outcomes.items()}
-    return {
-        "srm_p": srm(collected.assigned, weights).p_value,
-        "srm_analysed_p": srm(analysed, weights).p_value,
-        "balance_p": balance(before, control=design.control),
-        "contamination": contamination(control_assigned=control.assigned, control_reached=control.contaminated),
-        "delivery_gap": delivery_gap(shares, control=design.control),
-    }
 
 
 def _matures_at(design: Design, collected: Collected) -> datetime | None:
