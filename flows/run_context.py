@@ -12,7 +12,8 @@ from prefect.runtime import flow_run
 from campaigns.errors import CampaignError
 from channels.errors import ChannelError
 from experiments.errors import ExperimentError
-from flows.settings import SettingsError, read_settings, workspace_root
+from flows.settings import SettingsError, read_settings
+from flows.steps.find_workspace import find_workspace
 from flows.wiring import Workspace, open_workspace
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.errors import LedgerError, PlanConflictError, SchemaVersionError
@@ -64,9 +65,11 @@ def workspace_of(path: str | None) -> Iterator[Workspace]:
     """The workspace at `path`, else at RETAIN_WORKSPACE, else the working directory of the run.
 
     Our own errors leave it without what they were made from: Prefect keeps the whole chain of a failure in its logs.
+    Raises SettingsError where there is no workspace: a run that lost its directory must not make one and find nothing
+    to do there.
     """
     try:
-        with open_workspace(read_settings(workspace_root(path))) as workspace:
+        with open_workspace(read_settings(find_workspace(path))) as workspace:
             yield workspace
     except OURS as error:
         raise error from None

@@ -20,7 +20,7 @@ from flows.load_files import derive_customers, load, load_files
 from flows.measure_experiments import find_measurable, measure, measure_experiments
 from flows.run_campaign import plan_and_apply
 from flows.run_due_campaigns import find_due, run_due_campaigns
-from flows.settings import read_settings
+from flows.settings import SettingsError, read_settings
 from flows.steps.make_workspace import make_workspace
 from flows.steps.pause_campaign import pause_campaign, resume_campaign
 from flows.steps.show_status import show_status
@@ -97,7 +97,9 @@ def test_a_ledger_out_of_reach_is_tried_again(
     assert eventually(lambda: failures("impatient") == [3])
 
 
-def test_a_paused_campaign_sends_nothing_until_it_is_resumed(shop: Path) -> None:
+def test_a_paused_campaign_sends_nothing_until_it_is_resumed_and_then_all_in_several_tasks(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tuesday = AS_OF + timedelta(hours=26)
     with open_workspace(read_settings(shop)) as ws:
         pause_campaign(ws, CAMPAIGN, by="tests", reason="wrong price", at=AS_OF)
@@ -105,7 +107,11 @@ def test_a_paused_campaign_sends_nothing_until_it_is_resumed(shop: Path) -> None
     with open_workspace(read_settings(shop)) as ws:
         resume_campaign(ws, CAMPAIGN, by="tests", reason="price corrected", at=tuesday)
     assert deliver_messages(workspace=str(shop), now=tuesday, limit=3)["sent"] == 3
-    assert deliver_messages(workspace=str(shop), now=tuesday)["sent"] > 3
+    monkeypatch.setattr("flows.deliver_messages.MESSAGES_A_TASK", 10)
+    assert deliver_messages(workspace=str(shop), now=tuesday)["sent"] > 20
+    assert deliver_messages(workspace=str(shop), now=tuesday)["sent"] == 0
+    monkeypatch.setattr("flows.deliver_messages.TASKS_A_RUN", 1)
+    assert deliver_messages(workspace=str(shop), now=tuesday + timedelta(hours=6))["sent"] <= 10
 
 
 def test_a_campaign_whose_file_says_paused_is_named_as_held(shop: Path) -> None:
@@ -116,6 +122,16 @@ def test_a_campaign_whose_file_says_paused_is_named_as_held(shop: Path) -> None:
     path.write_text(text, encoding="utf-8")
     assert done["held"] == [CAMPAIGN]
     assert done["sent"] == 0
+
+
+def test_a_run_that_lost_its_workspace_is_refused_and_makes_none(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RETAIN_WORKSPACE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsError, match="not a workspace"):
+        run_due_campaigns(now=AS_OF)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_measuring_a_campaign_that_never_ran_says_so(shop: Path) -> None:
