@@ -9,47 +9,72 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.compare import compare
 from experiments.compare_survival import compare_survival
 from experiments.errors import ExperimentError
-from experiments.health import Srm, srm
+from experiments.families import Adjust
+from experiments.health import Srm, srm, srm_by_stratum
 from experiments.metrics import Metric, parse_metric
 from experiments.results import Result
-from experiments.table import Missing, Table, arm_moments, arm_survival
+from experiments.survival import common_horizon
+from experiments.table import Collected, Missing, Table, collect
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from experiments.heterogeneity import SegmentReport
+    from experiments.views import BayesResult, Look, LookView, Prior, SurvivalView
+
+View = Literal["results", "stratified", "segments", "look", "bayes", "survival"]
+
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What a table says: arms with their sizes, the split's health, one result per metric and arm."""
+    """What a table says: arms with their sizes, the split's health, one result per metric and arm.
+
+    The rest is there where it was asked for: `stratified` results beside the plain ones with the split per stratum,
+    `segments` (an exploration), the `look`, the Bayesian view, and every survival metric's curves and log-rank test.
+    """
 
     control: str
     alpha: float
     arms: Mapping[str, int]
     srm: Srm
     results: tuple[Result, ...]
+    stratified: tuple[Result, ...] = ()
+    srm_strata: Mapping[str, Srm] = field(default_factory=dict)
+    segments: tuple[SegmentReport, ...] = ()
+    look: LookView | None = None
+    bayes: tuple[BayesResult, ...] = ()
+    survival: tuple[SurvivalView, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return {
+        """Plain JSON types; the views that were not asked for are left out."""
+        plain: dict[str, Any] = {
             "control": self.control,
             "alpha": self.alpha,
             "arms": {arm: {"n": n} for arm, n in self.arms.items()},
-            "srm": {"chi2": self.srm.chi2, "df": self.srm.df, "p_value": self.srm.p_value},
+            "srm": self.srm._asdict(),
             "results": [result.to_json() for result in self.results],
         }
+        if self.srm_strata:
+            plain["srm_strata"] = {name: test._asdict() for name, test in self.srm_strata.items()}
+        if self.look is not None:
+            plain["look"] = self.look.to_json()
+        for name in ("stratified", "segments", "bayes", "survival"):
+            if getattr(self, name):
+                plain[name] = [view.to_json() for view in getattr(self, name)]
+        return plain
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per metric and arm."""
+    def to_frame(self, view: View = "results") -> pd.DataFrame:
+        """One row per metric and arm (of segments: also per segment; of survival: per metric and arm)."""
         import pandas as pd
 
-        return pd.DataFrame([result.to_json() for result in self.results])
+        return pd.DataFrame(_rows(self, view))
 
     def _repr_html_(self) -> str:
         from experiments.tables_html import analysis_html
@@ -68,35 +93,46 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     alpha: float = 0.05,
     missing: Missing = "refuse",
     winsorise: Mapping[str, float] | None = None,
+    strata: str | Sequence[str] = (),
+    segments: str | Sequence[str] = (),
+    look: Look | None = None,
+    bayes: Prior | None = None,
+    horizon: float | None = None,
+    adjust: Adjust = "holm",
 ) -> Analysis:
     """Analyse an experiment's table: every arm against control on every metric.
 
     `table`: DataFrame, Arrow table or mapping of arrays, one row per unit. `arm`: the column that names the arm.
     `metrics`: `visit:proportion`, `spend:mean`, `aov=revenue/orders:ratio`, `back=days/bought:survival`.
-    `covariates`: metric -> pre-period column (CUPED). `expect`: planned weights of the arms (any scale) for the split
-    check. `missing`: what a missing value means. `winsorise`: metric -> quantile (0..1), capped over all arms pooled.
-    Raises: ExperimentError for a column, metric, arm or value that does not fit.
+    `covariates`: metric -> pre-period column (CUPED), for a ratio also `numerator/denominator`. `expect`: planned
+    weights of the arms (any scale) for the split check. `missing`: what a missing value means. `winsorise`: metric ->
+    quantile (0..1), capped over all arms pooled. `strata`: columns known before assignment, compared within and put
+    together again. `segments`: columns whose values are explored one by one. `look`: which planned look this is.
+    `bayes`: a prior, for the Bayesian view. `horizon`: survival times count up to it (default: as long as every arm was
+    observed). `adjust`: how p-values of several arms are adjusted. Raises: ExperimentError for a column, metric, arm or
+    value that does not fit.
+
+    >>> from experiments.views import Look, Prior
+    >>> table = {"arm": ["a", "c"] * 40, "tier": ["x", "x", "y", "y"] * 20, "spend": [float(i % 7) for i in range(80)]}
+    >>> found = analyze(table, arm="arm", control="c", metrics=["spend:mean"], strata="tier", segments="tier",
+    ...                 look=Look(number=1, of=4), bayes=Prior(effect_sd=0.5))
+    >>> found.stratified[0].method, found.segments[0].differ, found.look.boundary > 4.0, len(found.bayes)
+    ('post-stratified, normal', False, True, 1)
     """
     read = Table(table, missing=missing)
     wanted = read_metrics(metrics, covariates)
     for name, share in (winsorise or {}).items():
         read.winsorise(_metric_named(wanted, name).column, share)
-    moment_metrics = [metric for metric in wanted if metric.kind != "survival"]
-    columns = [column for metric in moment_metrics for column in metric.needs]
-    counts = {name: moments.n for name, moments in arm_moments(read, arm=arm, columns=()).items()}
-    if missing == "drop":
-        moments = {metric.name: arm_moments(read, arm=arm, columns=metric.needs) for metric in moment_metrics}
-    else:
-        moments = dict.fromkeys((metric.name for metric in moment_metrics), arm_moments(read, arm=arm, columns=columns))
-    times = {
-        metric.name: arm_survival(read, arm=arm, time=metric.columns[0], event=metric.columns[1])
-        for metric in wanted
-        if metric.kind == "survival"
-    }
-    return _analysis(wanted, _Collected(moments, times, counts), _Frame(control, alpha, expect))
+    columns, explored = _columns(strata), _columns(segments)
+    parts = _Parts(
+        whole=collect(read, arm=arm, metrics=wanted)[""],
+        strata=collect(read, arm=arm, metrics=wanted, by=columns) if columns else {},
+        segments={column: collect(read, arm=arm, metrics=wanted, by=(column,)) for column in explored},
+    )
+    return _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
 
 
-def analyze_moments(
+def analyze_moments(  # noqa: PLR0913 - the same call as `analyze`, from aggregates
     moments: Mapping[str, Moments],
     *,
     control: str,
@@ -104,15 +140,34 @@ def analyze_moments(
     covariates: Mapping[str, str] | None = None,
     expect: Mapping[str, float] | None = None,
     alpha: float = 0.05,
+    times: Mapping[str, Mapping[str, SurvivalCounts]] | None = None,
+    strata: Mapping[str, Mapping[str, Moments]] | None = None,
+    segments: Mapping[str, Mapping[str, Mapping[str, Moments]]] | None = None,
+    look: Look | None = None,
+    bayes: Prior | None = None,
+    horizon: float | None = None,
+    adjust: Adjust = "holm",
 ) -> Analysis:
     """`analyze` for aggregates that a database made: moments per arm of every column that `needed_columns` lists.
 
-    Survival metrics need day counts: `compare_survival.compare_survival`.
+    `times`: survival metric -> arm -> day counts. `strata`: stratum -> arm -> moments; `segments`: column -> segment ->
+    arm -> moments (survival metrics are compared over the whole, and `not_measured` without `times`).
     """
     wanted = read_metrics(metrics, covariates)
-    counts = {name: part.n for name, part in moments.items()}
-    collected = _Collected({metric.name: moments for metric in wanted}, {}, counts)
-    return _analysis(wanted, collected, _Frame(control, alpha, expect))
+    plain = [metric for metric in wanted if metric.name not in (times or {})]
+
+    def collected(arms: Mapping[str, Moments]) -> Collected:
+        return Collected({name: m.n for name, m in arms.items()}, {metric.name: arms for metric in plain}, {})
+
+    parts = _Parts(
+        whole=replace(collected(moments), times=dict(times or {})),
+        strata={name: collected(arms) for name, arms in (strata or {}).items()},
+        segments={
+            column: {name: collected(arms) for name, arms in groups.items()}
+            for column, groups in (segments or {}).items()
+        },
+    )
+    return _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
 
 
 def needed_columns(metrics: Sequence[str | Metric], covariates: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -136,31 +191,147 @@ class _Frame:
     control: str
     alpha: float
     expect: Mapping[str, float] | None
+    look: Look | None
+    bayes: Prior | None
+    horizon: float | None
+    adjust: Adjust
 
 
 @dataclass(frozen=True, slots=True)
-class _Collected:
-    moments: Mapping[str, Mapping[str, Moments]]
-    times: Mapping[str, Mapping[str, SurvivalCounts]]
-    counts: Mapping[str, int]
+class _Parts:
+    whole: Collected
+    strata: Mapping[str, Collected]
+    segments: Mapping[str, Mapping[str, Collected]]
 
 
-def _analysis(wanted: Sequence[Metric], collected: _Collected, frame: _Frame) -> Analysis:
-    counts = collected.counts
-    if frame.control not in counts:
-        raise ExperimentError(f"control {frame.control!r} is not among the arms {', '.join(counts)}")
+def _analysis(wanted: Sequence[Metric], parts: _Parts, frame: _Frame) -> Analysis:
+    whole = parts.whole
+    _check(whole, frame)
+    results = tuple(result for metric in wanted for result in _plain(metric, whole, frame))
+    expect = frame.expect
+    found = Analysis(
+        control=frame.control,
+        alpha=frame.alpha,
+        arms=dict(whole.counts),
+        srm=srm(whole.counts, expect) if expect is not None else Srm(None, len(whole.counts) - 1, None),
+        results=results,
+        segments=tuple(report for column in parts.segments for report in _segments(wanted, column, parts, frame)),
+        survival=_survival(wanted, parts, frame),
+    )
+    if parts.strata:
+        by_stratum = {name: part.counts for name, part in parts.strata.items()}
+        found = replace(
+            found,
+            stratified=tuple(result for metric in wanted for result in _stratified(metric, parts, frame)),
+            srm_strata=srm_by_stratum(by_stratum, expect) if expect is not None else {},
+        )
+    return _seen(found, wanted, whole, frame)
+
+
+def _seen(found: Analysis, wanted: Sequence[Metric], whole: Collected, frame: _Frame) -> Analysis:
+    """With the look and the Bayesian view, where asked for: of the stratified results where there are any."""
+    if frame.look is not None:
+        from experiments.views import look_view
+
+        found = replace(found, look=look_view(found.stratified or found.results, frame.look, alpha=frame.alpha))
+    if frame.bayes is not None:
+        from experiments.views import bayes_view
+
+        found = replace(found, bayes=bayes_view(wanted, found.results, whole.moments, frame.bayes))
+    return found
+
+
+def _plain(metric: Metric, part: Collected, frame: _Frame) -> list[Result]:
+    if metric.name in part.times:
+        arms = part.times[metric.name]
+        return compare_survival(
+            metric, arms, control=frame.control, alpha=frame.alpha, horizon=frame.horizon, adjust=frame.adjust
+        )
+    arms_moments = part.moments[metric.name]
+    return compare(metric, arms_moments, control=frame.control, alpha=frame.alpha, adjust=frame.adjust)
+
+
+def _stratified(metric: Metric, parts: _Parts, frame: _Frame) -> list[Result]:
+    from experiments.compare_strata import Stratification, compare_strata, compare_survival_strata
+
+    if metric.kind != "survival":
+        moments = {name: part.moments[metric.name] for name, part in parts.strata.items()}
+        return compare_strata(metric, moments, control=frame.control, alpha=frame.alpha, adjust=frame.adjust)
+    times = {name: part.times[metric.name] for name, part in parts.strata.items() if metric.name in part.times}
+    within = Stratification(
+        control=frame.control, alpha=frame.alpha, adjust=frame.adjust, horizon=_horizon(metric, parts.whole, frame)
+    )
+    return compare_survival_strata(metric, times, frame=within)
+
+
+def _segments(wanted: Sequence[Metric], column: str, parts: _Parts, frame: _Frame) -> list[SegmentReport]:
+    """One report per metric and arm: the segments' results, adjusted over the segments."""
+    from experiments.heterogeneity import report_of_results
+
+    reports = []
+    for metric in wanted:
+        within = replace(frame, horizon=_horizon(metric, parts.whole, frame), adjust="none")
+        found = {
+            name: {result.arm: result for result in _plain(metric, part, within)}
+            for name, part in parts.segments[column].items()
+            if metric.name in part.moments or metric.name in part.times
+        }
+        for arm in parts.whole.counts if found else ():
+            if arm != frame.control:
+                of_arm = {name: results[arm] for name, results in found.items() if arm in results}
+                reports.append(replace(report_of_results(metric, of_arm, arm=arm, alpha=frame.alpha), by=column))
+    return reports
+
+
+def _survival(wanted: Sequence[Metric], parts: _Parts, frame: _Frame) -> tuple[SurvivalView, ...]:
+    if not parts.whole.times:
+        return ()
+    from experiments.views import survival_view
+
+    views = []
+    for metric in wanted:
+        if metric.kind == "survival":
+            strata = {name: part.times[metric.name] for name, part in parts.strata.items() if metric.name in part.times}
+            arms = parts.whole.times[metric.name]
+            views.append(survival_view(metric, arms, horizon=frame.horizon, strata=strata))
+    return tuple(views)
+
+
+def _horizon(metric: Metric, whole: Collected, frame: _Frame) -> float | None:
+    """One horizon for all parts of the table."""
+    if frame.horizon is not None or metric.name not in whole.times:
+        return frame.horizon
+    return common_horizon(whole.times[metric.name])
+
+
+def _rows(analysis: Analysis, view: View) -> list[dict[str, Any]]:
+    if view == "segments":
+        return [
+            {"by": report.by, "segment": effect.segment, "group": effect.group, "differ": report.differ}
+            | effect.result.to_json()
+            for report in analysis.segments
+            for effect in report.effects
+        ]
+    if view == "survival":
+        return [{"metric": seen.metric, **asdict(arm)} for seen in analysis.survival for arm in seen.arms]
+    if view == "look":
+        return [] if analysis.look is None else [asdict(result) for result in analysis.look.results]
+    if view not in ("results", "stratified", "bayes"):
+        raise ExperimentError(f"view {view!r} is not known: results, stratified, segments, look, bayes or survival")
+    return [row.to_json() for row in getattr(analysis, view)]
+
+
+def _check(whole: Collected, frame: _Frame) -> None:
+    if frame.control not in whole.counts:
+        raise ExperimentError(f"control {frame.control!r} is not among the arms {', '.join(whole.counts)}")
     if not 0.0 < frame.alpha < 1.0:
         raise ExperimentError(f"alpha must lie between 0 and 1, got {frame.alpha}")
-    expect = frame.expect
-    results: list[Result] = []
-    for metric in wanted:
-        if metric.name in collected.times:
-            arms = collected.times[metric.name]
-            results += compare_survival(metric, arms, control=frame.control, alpha=frame.alpha)
-        else:
-            results += compare(metric, collected.moments[metric.name], control=frame.control, alpha=frame.alpha)
-    check = srm(counts, expect) if expect is not None else Srm(None, len(counts) - 1, None)
-    return Analysis(frame.control, frame.alpha, dict(counts), check, tuple(results))
+    if frame.horizon is not None and not 0.0 < frame.horizon < float("inf"):
+        raise ExperimentError(f"horizon must be above 0, got {frame.horizon}")
+
+
+def _columns(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _metric_named(wanted: Sequence[Metric], name: str) -> Metric:

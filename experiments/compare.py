@@ -24,9 +24,9 @@ from experiments.cuped import Adjustment, adjustment
 from experiments.design import Design
 from experiments.distributions import normal_ppf
 from experiments.errors import ExperimentError
+from experiments.families import Adjust, adjust_family
 from experiments.means import TINY, MeanTest, Sample, permutation, pooled, welch
 from experiments.metrics import METRICS, Metric
-from experiments.multiplicity import holm
 from experiments.proportions import Counts
 from experiments.relative import Lift, Mean, fieller_lift, log_lift
 from experiments.results import Result, Status
@@ -38,16 +38,23 @@ EXACT_UNCONDITIONAL_UNTIL = 100
 _BOUNDS = {"lower_80": 0.6, "lower_95": 0.9, "upper_95": 0.9}  # one-sided bounds as ends of two-sided intervals
 
 
-def compare(metric: Metric, arms: Mapping[str, Moments], *, control: str, alpha: float = 0.05) -> list[Result]:
-    """Every arm but control against control on one metric, in mapping order; p adjusted by Holm over the arms.
+def compare(
+    metric: Metric,
+    arms: Mapping[str, Moments],
+    *,
+    control: str,
+    alpha: float = 0.05,
+    adjust: Adjust = "holm",
+) -> list[Result]:
+    """Every arm but control against control on one metric, in mapping order; p adjusted over the arms (`adjust`).
 
     Raises: ExperimentError where a proportion's column is not 0/1.
     """
     others = [name for name in arms if name != control]
     base = arms.get(control)
-    adjusting = _adjustment(metric, arms)
+    adjusting = cuped_adjustment(metric, arms)
     results = [_result(metric, name, arms[name], control, base, _Options(alpha, adjusting)) for name in others]
-    return adjust_family(results)
+    return adjust_family(results, adjust=adjust)
 
 
 def compare_all(
@@ -75,13 +82,6 @@ def compare_all(
         outcome = compare(metric, arms, control=design.control, alpha=design.alpha)
         results += outcome if found else [_without_numbers(result, "not_measured") for result in outcome]
     return results
-
-
-def adjust_family(results: Sequence[Result]) -> list[Result]:
-    """The results with `p_adjusted` by Holm over those that have a p-value."""
-    tested = [result.p_value for result in results if result.p_value is not None]
-    adjusted = iter(holm(tested))
-    return [replace(r, p_adjusted=next(adjusted)) if r.p_value is not None else r for r in results]
 
 
 def proportion_result(arm: Counts, control: Counts, *, alpha: float) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def _result(
             blank, status="insufficient_data", arm_value=_plain(arm, metric), control_value=_plain(control, metric)
         )
     if metric.kind == "proportion" and options.adjusting is None:
-        fields = proportion_result(_counts(arm, metric), _counts(control, metric), alpha=options.alpha)
+        fields = proportion_result(counts_of(arm, metric), counts_of(control, metric), alpha=options.alpha)
         return replace(blank, **fields)
     return _compare_means(blank, metric, (arm, control), options)
 
@@ -221,8 +221,8 @@ def _lift_fields(lift: Lift | None) -> dict[str, Any]:
     return {"relative_lift": lift.lift, "relative_low": lift.low, "relative_high": lift.high, "status": "ok"}
 
 
-def _adjustment(metric: Metric, arms: Mapping[str, Moments]) -> Adjustment | None:
-    """CUPED where the covariate was collected for every arm that has units, and varies."""
+def cuped_adjustment(metric: Metric, arms: Mapping[str, Moments]) -> Adjustment | None:
+    """The metric's CUPED adjustment, where the covariate was collected for every arm that has units, and varies."""
     filled = {name: moments for name, moments in arms.items() if moments.n > 0}
     before = metric.covariate_columns
     if not before or metric.kind == "survival" or not all(moments.has(*metric.needs) for moments in filled.values()):
@@ -237,7 +237,8 @@ def _adjustment(metric: Metric, arms: Mapping[str, Moments]) -> Adjustment | Non
     )
 
 
-def _counts(moments: Moments, metric: Metric) -> Counts:
+def counts_of(moments: Moments, metric: Metric) -> Counts:
+    """Successes among the units of a proportion. Raises: ExperimentError where the column is not 0/1."""
     total = moments.sum(metric.column)
     share = total / moments.n
     spread = moments.var(metric.column) * (moments.n - 1)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from experiments.aggregates import SurvivalCounts
-from experiments.compare import adjust_family
 from experiments.distributions import normal_ppf
+from experiments.families import Adjust, adjust_family
 from experiments.metrics import Metric
 from experiments.results import Result
 from experiments.survival import common_horizon, restricted_mean, rmst_difference
@@ -20,17 +20,18 @@ def compare_survival(
     control: str,
     alpha: float = 0.05,
     horizon: float | None = None,
+    adjust: Adjust = "holm",
 ) -> list[Result]:
     """Every arm but control against control: mean time without the event, up to `horizon`.
 
     Values are in the unit of the times; the horizon is the longest time that every arm was observed for unless given.
-    Immature customers count as censored. p adjusted by Holm over the arms. Method: difference of restricted means,
+    Immature customers count as censored. p adjusted over the arms. Method: difference of restricted means,
     Greenwood errors, normal (docs/maths.md, "Survival").
     """
     until = common_horizon(arms) if horizon is None else horizon
     base = arms.get(control)
     results = [_result(metric, (name, arms[name]), (control, base), alpha, until) for name in arms if name != control]
-    return adjust_family(results)
+    return adjust_family(results, adjust=adjust)
 
 
 def _result(

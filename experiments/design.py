@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.errors import ExperimentError
 
-_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n")
+_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n", "segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,8 @@ class Design:
     `weights`: arms in file order, control last. `planned_n`: planned size of the smallest arm. `horizon_days`: the
     outcome window from assignment. `lateness_days`: how much longer to wait for late facts. `covariates`: metric ->
     pre-period column used for CUPED. `treatment`: a hash of what the arms do and to whom, so that another treatment is
-    another experiment. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted).
+    another experiment. `segments`: features by whose values effects are explored, named before the first outcome is
+    seen. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted).
     """
 
     experiment_id: str
@@ -92,6 +93,7 @@ class Design:
     covariates: tuple[tuple[str, str], ...] = ()
     treatment: str = ""
     allocation: Literal["fixed", "thompson"] = "fixed"
+    segments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.weights]
@@ -121,6 +123,8 @@ class Design:
         for guard in plain["guardrails"]:
             if guard["kind"] == "absolute":
                 del guard["kind"]  # the default: designs agreed before there were two kinds keep their hash
+        if not self.segments:
+            del plain["segments"]
         return plain
 
     @classmethod
@@ -130,6 +134,7 @@ class Design:
         try:
             fields["weights"] = tuple((str(name), float(weight)) for name, weight in fields["weights"])
             fields["metrics"] = tuple(fields.get("metrics", ()))
+            fields["segments"] = tuple(fields.get("segments", ()))
             fields["guardrails"] = tuple(Guardrail(**guard) for guard in fields.get("guardrails", ()))
             fields["minimum_effect"] = Effect(**fields.get("minimum_effect", {"value": 0.0}))
             fields["covariates"] = tuple((str(metric), str(column)) for metric, column in fields.get("covariates", ()))
@@ -140,7 +145,7 @@ class Design:
             ) from error
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of what was agreed: not of the id, epoch, salt or planned size."""
+        """SHA-256 (hex) of the canonical JSON of what was agreed: all but id, epoch, salt, planned size, segments."""
         content = {key: value for key, value in self.to_json().items() if key not in _NOT_CONTENT}
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from experiments.aggregates import Moments
 from experiments.compare import compare
@@ -27,13 +27,22 @@ class SegmentEffect:
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """Effects by segment. `differ`: Cochran's Q rejects that they are alike; only then is there a `best` segment."""
+    """Effects by segment. `differ`: Cochran's Q rejects that they are alike; only then is there a `best` segment.
+
+    `by`: what the segments are made of (a column), where known.
+    """
 
     arm: str
     effects: tuple[SegmentEffect, ...]
     heterogeneity: Heterogeneity
     differ: bool
     best: str | None
+    metric: str = ""
+    by: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self) | {"heterogeneity": self.heterogeneity._asdict()}
 
 
 def segment_report(
@@ -46,6 +55,11 @@ def segment_report(
     Source: Cochran 1954; Benjamini and Hochberg 1995; groups: Radcliffe and Surry 2011.
     """
     found = {name: _in_segment(metric, arms, arm, control, alpha) for name, arms in segments.items()}
+    return report_of_results(metric, found, arm=arm, alpha=alpha)
+
+
+def report_of_results(metric: Metric, found: Mapping[str, Result], *, arm: str, alpha: float = 0.05) -> SegmentReport:
+    """`segment_report` for results per segment that were made elsewhere (survival metrics)."""
     results = _adjusted(found)
     usable = [r for r in results.values() if r.usable and r.difference is not None and r.se is not None]
     spread = cochran_q([r.difference or 0.0 for r in usable], [r.se or 0.0 for r in usable])
@@ -58,7 +72,7 @@ def segment_report(
     winners = [effect for effect in effects if effect.group == "persuadables"]
     sign = 1.0 if metric.higher_is_better else -1.0
     best = max(winners, key=lambda effect: sign * (effect.result.difference or 0.0)).segment if winners else None
-    return SegmentReport(arm, effects, spread, differ, best)
+    return SegmentReport(arm, effects, spread, differ, best, metric.name)
 
 
 def _in_segment(metric: Metric, arms: Mapping[str, Moments], arm: str, control: str, alpha: float) -> Result:

@@ -79,16 +79,28 @@ def look_boundary(design: Design, *, look: int, information: float, past: Sequen
     `past`: fractions at the looks already taken; without them the planned ones are taken. The last look spends all.
     Before anything has matured nothing may be spent: the boundary is infinite.
     """
-    final = look >= design.looks
-    now = 1.0 if final else min(1.0, information)
+    plan = LookPlan(look, True, look >= design.looks, information)
+    return planned_boundary(plan, looks=design.looks, past=past, alpha=design.alpha)
+
+
+def planned_boundary(
+    plan: LookPlan,
+    *,
+    looks: int,
+    past: Sequence[float] = (),
+    alpha: float = 0.05,
+    spending: Spending = "obrien_fleming",
+) -> float:
+    """`look_boundary` without a design: critical |z| of a look among `looks` planned ones."""
+    now = 1.0 if plan.final else min(1.0, plan.information)
     if now <= 0.0:
         return math.inf
-    before = list(past) or [k / design.looks for k in range(1, look)]
+    before = list(past) or [k / looks for k in range(1, plan.look)]
     rising: list[float] = []
     for fraction in before:
         if (rising[-1] if rising else 0.0) + _STEP < fraction < now - _STEP:
             rising.append(fraction)
-    return boundaries([*rising, now], alpha=design.alpha)[-1]
+    return boundaries([*rising, now], alpha=alpha, spending=spending)[-1]
 
 
 def mixture_rho(alpha: float, *, tuning: float, two_sided: bool = True) -> float:

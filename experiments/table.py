@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.errors import ExperimentError
+from experiments.metrics import Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 Missing = Literal["refuse", "zero", "drop"]
+T = TypeVar("T")
 
 
 class Table:
@@ -93,39 +96,137 @@ class Table:
         return column.to_numpy() if hasattr(column, "to_numpy") else column
 
 
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Aggregates of some units: `counts` per arm, `moments` per metric and arm, `times` per survival metric and arm."""
+
+    counts: Mapping[str, int]
+    moments: Mapping[str, Mapping[str, Moments]]
+    times: Mapping[str, Mapping[str, SurvivalCounts]]
+
+
+def collect(table: Table, *, arm: str, metrics: Sequence[Metric], by: Sequence[str] = ()) -> dict[str, Collected]:
+    """All that these metrics need, per group of rows: the groups are the values of the columns `by`, in sorted order.
+
+    Without `by` there is one group, named "". A group that an arm has nobody in gets empty aggregates of it.
+    """
+    rows = _Rows.of(table, arm, by)
+    plain = [metric for metric in metrics if metric.kind != "survival"]
+    if table.missing == "drop":  # every metric keeps the rows that it has values for
+        moments = {metric.name: rows.moments(table, metric.needs) for metric in plain}
+    else:
+        everything = rows.moments(table, [column for metric in plain for column in metric.needs])
+        moments = dict.fromkeys((metric.name for metric in plain), everything)
+    times = {metric.name: rows.times(table, metric.columns) for metric in metrics if metric.kind == "survival"}
+    return {
+        group: Collected(
+            {name: rows.sizes[place, column] for column, name in enumerate(rows.arms)},
+            {metric: found[place] for metric, found in moments.items()},
+            {metric: found[place] for metric, found in times.items()},
+        )
+        for place, group in enumerate(rows.groups)
+    }
+
+
 def arm_moments(table: Table, *, arm: str, columns: Sequence[str]) -> dict[str, Moments]:
     """Moments of these columns per arm, arms in sorted order; rows that miss a value are left out under "drop"."""
-    import numpy as np
-
-    names, codes = table.labels(arm)
-    distinct = list(dict.fromkeys(columns))
-    matrix = np.column_stack([table.numbers(column) for column in distinct]) if distinct else np.empty((codes.size, 0))
-    present = ~np.isnan(matrix).any(axis=1) if table.missing == "drop" else np.ones(codes.size, dtype=bool)
-    return {
-        name: Moments.from_rows(distinct, matrix[(codes == place) & present])
-        if distinct
-        else Moments(int((codes == place).sum()), (), (), ())
-        for place, name in enumerate(names)
-    }
+    return _Rows.of(table, arm, ()).moments(table, columns)[0]
 
 
 def arm_survival(table: Table, *, arm: str, time: str, event: str) -> dict[str, SurvivalCounts]:
     """Survival counts per arm; rows that miss a value are left out under "drop"."""
+    return _Rows.of(table, arm, ()).times(table, (time, event))[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows of a table sorted by group and arm; `edges` are where the cells (group-major) begin and end."""
+
+    arms: list[str]
+    groups: list[str]
+    order: NDArray[np.intp]
+    edges: list[int]
+
+    @classmethod
+    def of(cls, table: Table, arm: str, by: Sequence[str]) -> _Rows:
+        import numpy as np
+
+        arms, cells = table.labels(arm)
+        groups, within = _group_labels(table, by, cells.size)
+        cells = within * len(arms) + cells
+        order = np.argsort(cells, kind="stable")
+        edges = np.searchsorted(cells[order], np.arange(len(groups) * len(arms) + 1))
+        return cls(arms, groups, order, edges.tolist())
+
+    @property
+    def sizes(self) -> dict[tuple[int, int], int]:
+        """Rows per group and arm."""
+        width = len(self.arms)
+        return {
+            (group, place): self.edges[group * width + place + 1] - self.edges[group * width + place]
+            for group in range(len(self.groups))
+            for place in range(width)
+        }
+
+    def moments(self, table: Table, columns: Sequence[str]) -> list[dict[str, Moments]]:
+        """Moments per group and arm."""
+        import numpy as np
+
+        distinct = list(dict.fromkeys(columns))
+        if not distinct:
+            return self._cells(lambda start, end: Moments(end - start, (), (), ()))
+        matrix = np.empty((self.order.size, len(distinct)))
+        for place, column in enumerate(distinct):
+            matrix[:, place] = table.numbers(column)[self.order]
+        gaps = np.isnan(matrix.sum(axis=1)) if table.missing == "drop" else None
+
+        def cell(start: int, end: int) -> Moments:
+            part = matrix[start:end]
+            return Moments.from_rows(distinct, part if gaps is None else part[~gaps[start:end]])
+
+        return self._cells(cell)
+
+    def times(self, table: Table, columns: Sequence[str]) -> list[dict[str, SurvivalCounts]]:
+        """Survival counts per group and arm, from the columns time and event."""
+        import numpy as np
+
+        times, events = table.numbers(columns[0])[self.order], table.numbers(columns[1])[self.order]
+        present: NDArray[np.bool_] = np.isfinite(times + events)
+        if not np.isin(events[present], (0.0, 1.0)).all():
+            raise ExperimentError(
+                f"column {columns[1]!r}: survival needs 1 (it happened) and 0 (still waiting); found other values"
+            )
+        if (times[present] < 0.0).any():
+            raise ExperimentError(f"column {columns[0]!r}: survival times must not be negative")
+
+        def cell(start: int, end: int) -> SurvivalCounts:
+            kept = present[start:end]
+            return SurvivalCounts.from_times(times[start:end][kept], events[start:end][kept])
+
+        return self._cells(cell)
+
+    def _cells(self, make: Callable[[int, int], T]) -> list[dict[str, T]]:
+        width = len(self.arms)
+        return [
+            {
+                name: make(self.edges[group * width + place], self.edges[group * width + place + 1])
+                for place, name in enumerate(self.arms)
+            }
+            for group in range(len(self.groups))
+        ]
+
+
+def _group_labels(table: Table, by: Sequence[str], size: int) -> tuple[list[str], NDArray[np.intp]]:
+    """Groups that occur, in sorted order of the columns' values, and each row's place among them."""
     import numpy as np
 
-    names, codes = table.labels(arm)
-    times, events = table.numbers(time), table.numbers(event)
-    present = ~(np.isnan(times) | np.isnan(events))
-    if not np.isin(events[present], (0.0, 1.0)).all():
-        raise ExperimentError(
-            f"column {event!r}: survival needs 1 (it happened) and 0 (still waiting); found other values"
-        )
-    if (times[present] < 0.0).any():
-        raise ExperimentError(f"column {time!r}: survival times must not be negative")
-    return {
-        name: SurvivalCounts.from_times(times[(codes == place) & present], events[(codes == place) & present])
-        for place, name in enumerate(names)
-    }
+    groups, codes = [""], np.zeros(size, dtype=np.intp)
+    for column in by:
+        names, places = table.labels(column)
+        codes = codes * len(names) + places
+        groups = [f"{group} / {name}" if group else name for group in groups for name in names]
+    found, codes = np.unique(codes, return_inverse=True) if by else (np.zeros(1, dtype=np.intp), codes)
+    return [groups[place] for place in found.tolist()], codes
 
 
 def _names(source: Any) -> Iterable[Any]:

@@ -1,8 +1,9 @@
-"""An analysis as an HTML table for notebooks."""
+"""An analysis as HTML tables for notebooks."""
 
 from __future__ import annotations
 
 import html
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,18 +14,83 @@ _HEADS = ("metric", "arm", "value", "control", "difference", "interval", "relati
 
 
 def analysis_html(analysis: Analysis) -> str:
-    """The results as a table, the split's health below it."""
-    head = "".join(f"<th>{name}</th>" for name in _HEADS)
-    rows = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in _cells(r))}</tr>" for r in analysis.results
-    )
+    """The results as a table, the split's health below it, then the views that were asked for."""
     split = "not tested (no expected shares)" if analysis.srm.p_value is None else f"p = {analysis.srm.p_value:.3g}"
-    sizes = ", ".join(f"{html.escape(arm)}: {n:,}" for arm, n in analysis.arms.items())
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table><p>{sizes}. Split: {split}.</p>"
+    sizes = ", ".join(f"{arm}: {n:,}" for arm, n in analysis.arms.items())
+    parts = [_table(_HEADS, map(_cells, analysis.results)), _line(f"{sizes}. Split: {split}.")]
+    if analysis.stratified:
+        parts += [_line("Within strata, put together"), _table(_HEADS, map(_cells, analysis.stratified))]
+    parts += [*_look(analysis), *_bayes(analysis), *_survival(analysis), *_segments(analysis)]
+    return "".join(parts)
+
+
+def _look(analysis: Analysis) -> list[str]:
+    look = analysis.look
+    if look is None:
+        return []
+    boundary = "no boundary: nothing may be decided" if look.boundary is None else f"boundary z {look.boundary:.2f}"
+    rows = [
+        (r.metric, r.arm, f"{r.statistic:.2f}", "" if r.crossed is None else ("yes" if r.crossed else "no"),
+         _span(r.low, r.high), _span(r.always_low, r.always_high))
+        for r in look.results
+    ]  # fmt: skip
+    heads = ("metric", "arm", "z", "crossed", "interval at this look", "interval at any moment")
+    return [
+        _line(f"Look {look.number} of {look.of}, information {look.information:.0%}, {boundary}"),
+        _table(heads, rows),
+    ]
+
+
+def _bayes(analysis: Analysis) -> list[str]:
+    if not analysis.bayes:
+        return []
+    heads = ("metric", "arm", "prior", "chance to beat control", "loss of arm", "loss of control", "posterior")
+    rows = [
+        (b.metric, b.arm, b.prior, f"{b.chance_to_beat_control:.1%}", _number(b.loss_of_arm),
+         _number(b.loss_of_control), f"{_number(b.mean)} ({_span(b.low, b.high)})")
+        for b in analysis.bayes
+    ]  # fmt: skip
+    return [_table(heads, rows)]
+
+
+def _survival(analysis: Analysis) -> list[str]:
+    parts = []
+    for view in analysis.survival:
+        p = view.log_rank.p_value
+        horizon = "no common horizon" if view.horizon is None else f"to {view.horizon:g}"
+        test = "stratified log-rank" if view.stratified else "log-rank"
+        parts.append(_line(f"{view.metric}, {horizon}, {test} p {'not known' if p is None else f'= {p:.3g}'}"))
+        rows = [
+            (a.arm, f"{a.n:,}", f"{a.events:,}", _number(a.at_horizon), _span(a.low, a.high), _number(a.median))
+            for a in view.arms
+        ]
+        parts.append(_table(("arm", "units", "events", "still without", "interval", "median"), rows))
+    return parts
+
+
+def _segments(analysis: Analysis) -> list[str]:
+    parts = []
+    for report in analysis.segments:
+        p = report.heterogeneity.p_value
+        said = "differ" if report.differ else "do not differ beyond chance: the overall effect is the best estimate"
+        q = "not known" if p is None else f"= {p:.3g}"
+        parts.append(_line(f"{report.metric}, {report.arm} by {report.by}: effects {said} (Cochran's Q, p {q})"))
+        rows = [(effect.segment, *_cells(effect.result)[2:], effect.group) for effect in report.effects]
+        parts.append(_table(("segment", *_HEADS[2:], "group"), rows))
+    return parts
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _line(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
 
 
 def _cells(result: Result) -> tuple[str, ...]:
-    interval = "" if result.low is None else f"{_number(result.low)} to {_number(result.high)}"
     lift = "" if result.relative_lift is None else f"{result.relative_lift:+.1%}"
     p = result.p_value if result.p_adjusted is None else result.p_adjusted
     return (
@@ -33,12 +99,16 @@ def _cells(result: Result) -> tuple[str, ...]:
         _number(result.arm_value),
         _number(result.control_value),
         _number(result.difference),
-        interval,
+        _span(result.low, result.high),
         lift,
         "" if p is None else f"{p:.3g}",
         result.method,
         result.status,
     )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _number(value: float | None) -> str:

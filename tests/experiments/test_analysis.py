@@ -15,7 +15,10 @@ from experiments.aggregates import Moments, SurvivalCounts
 from experiments.analysis import analyze_moments, needed_columns
 from experiments.compare_survival import compare_survival
 from experiments.errors import ExperimentError
-from experiments.metrics import METRICS, parse_metric
+from experiments.metrics import METRICS, Metric, parse_metric
+from experiments.sequential import boundaries
+from experiments.strata import post_stratify
+from experiments.views import Look, Prior
 
 METRIC_TEXTS = ["visit:proportion", "spend:mean", "aov=spend/orders:ratio", "back=day/back:survival"]
 
@@ -74,7 +77,7 @@ def test_a_notebook_gets_a_frame_and_a_table() -> None:
     analysis = analyze(_table(), arm="arm", control="none", metrics=METRIC_TEXTS)
     assert analysis.to_frame().shape[0] == 8
     shown = analysis._repr_html_()
-    assert shown.count("<tr>") == 9
+    assert shown.count("<tr>") == 9 + 4  # results, and the arms of the survival metric
     assert "not tested" in shown
     assert "<b>" not in analyze(
         pd.DataFrame({"arm": ["<b>", "c"] * 5, "spend": range(10)}), arm="arm", control="c", metrics=["spend:mean"],
@@ -163,6 +166,192 @@ def test_aggregates_from_a_database_give_the_same_results() -> None:
     for one, other in zip(made.results, read.results, strict=True):
         assert (one.metric, one.arm, one.method) == (other.metric, other.arm, other.method)
         assert (one.p_value, one.difference) == pytest.approx((other.p_value, other.difference), rel=1e-9)
+
+
+def _tiered(n: int = 2400) -> pd.DataFrame:
+    """Three arms; what is bought depends on the tier, and mail works on gold only."""
+    rng = np.random.default_rng(8)
+    frame = _table(n)
+    frame["tier"] = rng.choice(["gold", "silver"], n, p=[0.4, 0.6])
+    gold = frame["tier"] == "gold"
+    frame["spend"] += np.where(gold, 60.0, 0.0)
+    frame["visit"] = rng.random(n) < np.where(gold, 0.5, 0.1) + np.where(gold & (frame["arm"] == "mail"), 0.25, 0.0)
+    return frame
+
+
+def test_strata_are_compared_within_and_gain_precision() -> None:
+    frame = _tiered()
+    shares = {"mail": 1, "text": 1, "none": 1}
+    found = analyze(frame, arm="arm", control="none", metrics=METRIC_TEXTS, strata="tier", expect=shares)
+    assert [r.metric for r in found.stratified] == [r.metric for r in found.results]
+    assert set(found.srm_strata) == {"gold", "silver"}
+    by_name = {(r.metric, r.arm): r for r in found.stratified}
+    for plain in found.results:
+        within = by_name[plain.metric, plain.arm]
+        assert within.status in ("ok", "relative_undefined")
+        assert within.se is not None
+        assert plain.se is not None
+        assert within.se < plain.se * 1.01
+    assert by_name["spend", "mail"].method == "post-stratified, normal"
+    assert by_name["visit", "mail"].method.startswith("Cochran-Mantel-Haenszel")
+    assert by_name["spend", "mail"].control_value == by_name["spend", "text"].control_value
+    two = frame[frame["arm"] != "text"]
+    pairs = [
+        tuple(Moments.from_rows(("spend",), part.loc[part["arm"] == arm, "spend"]) for arm in ("mail", "none"))
+        for _, part in two.groupby("tier")
+    ]
+    only = analyze(two, arm="arm", control="none", metrics=["spend:mean"], strata=["tier"]).stratified[0]
+    expected = post_stratify(pairs, column="spend")
+    assert expected is not None
+    assert (only.difference, only.se, only.p_value) == pytest.approx(
+        (expected.difference, expected.se, expected.p_value), rel=1e-9
+    )
+    crossed = analyze(frame, arm="arm", control="none", metrics=["spend:mean"], strata=["tier", "back"], expect=shares)
+    assert set(crossed.srm_strata) == {"gold / 0", "gold / 1", "silver / 0", "silver / 1"}
+    adjusted = analyze(
+        frame.assign(history=frame["spend"] * 0.8), arm="arm", control="none", metrics=["spend:mean"],
+        covariates={"spend": "history"}, strata="tier",
+    )  # fmt: skip
+    assert adjusted.stratified[0].status == "zero_variance"
+
+
+def test_a_stratum_without_an_arm_makes_the_arm_incomparable_not_smaller() -> None:
+    table = {"arm": ["a", "a", "c", "c", "c", "c"], "tier": list("xxxxyy"), "x": [1.0, 0, 1, 0, 1, 1]}
+    for metric in ("x:mean", "x:proportion", "r=x/x:ratio"):
+        found = analyze(table, arm="arm", control="c", metrics=[metric], strata="tier", segments="tier")
+        assert found.stratified[0].status == "insufficient_data"
+        assert found.segments[0].effects[1].result.status == "insufficient_data"
+    times = analyze(table | {"d": [1] * 6}, arm="arm", control="c", metrics=["b=d/x:survival"], strata="tier")
+    assert times.stratified[0].status == "insufficient_data"
+
+
+def test_segments_are_explored_behind_one_test_of_their_difference() -> None:
+    found = analyze(_tiered(), arm="arm", control="none", metrics=METRIC_TEXTS, segments=["tier", "back"], horizon=20.0)
+    reports = {(r.by, r.metric, r.arm): r for r in found.segments}
+    assert len(reports) == 2 * 4 * 2
+    tier = reports["tier", "visit", "mail"]
+    assert tier.differ
+    assert tier.best == "gold"
+    assert not reports["tier", "visit", "text"].differ
+    frame = found.to_frame("segments")
+    assert len(frame) == 32
+    assert {"by", "segment", "group", "p_adjusted"} <= set(frame)
+
+
+def test_a_look_shows_its_boundary_and_what_crossed_it() -> None:
+    found = analyze(_tiered(), arm="arm", control="none", metrics=["visit:proportion"], look=Look(number=2, of=4))
+    look = found.look
+    assert look is not None
+    assert look.boundary == pytest.approx(boundaries([0.25, 0.5], alpha=0.05)[-1])
+    mail = look.results[0]
+    result = found.results[0]
+    assert mail.crossed is ((result.p_adjusted or 1.0) <= (look.level or 0.0))
+    assert mail.low is not None
+    assert result.low is not None
+    assert mail.always_low < mail.low < result.low
+    late = analyze(_tiered(), arm="arm", control="none", metrics=["visit:proportion"], look=Look(number=5, of=4)).look
+    assert late is not None
+    assert (late.planned, late.boundary, late.results[0].crossed) == (False, None, None)
+    early = Look(number=1, of=4, information=0.0)
+    nothing = analyze(_tiered(), arm="arm", control="none", metrics=["visit:proportion"], look=early).look
+    assert nothing is not None
+    assert (nothing.boundary, nothing.results[0].crossed) == (None, False)
+    for bad in ({"number": 0, "of": 4}, {"number": 1, "of": 4, "information": 1.5}):
+        with pytest.raises(ExperimentError, match="numbers start at 1"):
+            Look(**bad)
+
+
+def test_the_bayesian_view_stands_beside_the_results() -> None:
+    frame = _tiered()
+    found = analyze(
+        frame, arm="arm", control="none", metrics=["visit:proportion", "spend:mean"], bayes=Prior(effect_sd=1.0)
+    )
+    visit, spend = found.bayes[0], found.bayes[2]
+    assert (visit.prior, spend.prior) == ("Beta(1, 1)", "Normal(0, 1)")
+    assert visit.chance_to_beat_control > 0.95
+    assert visit.mean == pytest.approx(found.results[0].difference, abs=0.005)
+    assert abs(spend.mean) < abs(found.results[2].difference or 0.0)
+    worse = [Metric("visit", "proportion", ("visit",), higher_is_better=False),
+             Metric("spend", "mean", ("spend",), higher_is_better=False)]  # fmt: skip
+    flat = analyze(frame, arm="arm", control="none", metrics=["spend:mean"], bayes=Prior()).bayes[0]
+    turned = analyze(frame, arm="arm", control="none", metrics=worse, bayes=Prior()).bayes
+    assert turned[0].chance_to_beat_control == pytest.approx(1 - visit.chance_to_beat_control)
+    assert turned[0].loss_of_arm == visit.loss_of_control
+    assert turned[2].chance_to_beat_control == pytest.approx(1 - flat.chance_to_beat_control)
+    with pytest.raises(ExperimentError, match="above 0"):
+        Prior(a=0)
+
+
+def test_survival_is_seen_to_a_horizon() -> None:
+    found = analyze(_tiered(), arm="arm", control="none", metrics=["back=day/back:survival"], horizon=10, strata="tier")
+    view = found.survival[0]
+    assert (view.horizon, view.stratified) == (10, True)
+    assert found.results[0].method == "restricted mean to 10, Greenwood"
+    assert view.log_rank.p_value is not None
+    for arm in view.arms:
+        assert arm.low is not None
+        assert arm.at_horizon is not None
+        assert arm.low < arm.at_horizon
+    with pytest.raises(ExperimentError, match="horizon"):
+        analyze(_tiered(), arm="arm", control="none", metrics=["back=day/back:survival"], horizon=0)
+
+
+def test_everything_together_is_plain_json_frames_and_html() -> None:
+    found = analyze(
+        _tiered(), arm="arm", control="none", metrics=METRIC_TEXTS, strata="tier", segments="tier",
+        look=Look(number=1, of=2), bayes=Prior(), adjust="dunnett", expect={"mail": 1, "text": 1, "none": 1},
+    )  # fmt: skip
+    plain = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert {"stratified", "srm_strata", "segments", "look", "bayes", "survival"} <= set(plain)
+    for view in ("results", "stratified", "segments", "look", "bayes", "survival"):
+        assert len(found.to_frame(view)) > 0
+    with pytest.raises(ExperimentError, match="view"):
+        found.to_frame("other")
+    shown = found._repr_html_()
+    for text in ("Within strata", "Look 1 of 2", "chance to beat control", "stratified log-rank", "Cochran&#x27;s Q"):
+        assert text in shown
+    bare = analyze(_table(), arm="arm", control="none", metrics=["spend:mean"])
+    assert set(bare.to_json()) == {"control", "alpha", "arms", "srm", "results"}
+    assert bare.to_frame("look").empty
+
+
+@pytest.mark.parametrize("adjust", ["dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "none"])
+def test_the_adjustment_over_arms_can_be_chosen(adjust: str) -> None:
+    call = {"arm": "arm", "control": "none", "metrics": ["visit:proportion", "back=day/back:survival"]}
+    found = analyze(_tiered(), **call, adjust=adjust)
+    for result in found.results:
+        assert result.p_value is not None
+        assert result.p_adjusted is not None
+        assert result.p_value <= result.p_adjusted <= min(1.0, 2 * result.p_value)
+    with pytest.raises(ExperimentError, match="adjust"):
+        analyze(_tiered(), **call, adjust="other")
+
+
+def test_aggregates_give_the_same_strata_segments_and_times() -> None:
+    frame = _tiered()
+    metrics, columns = METRIC_TEXTS, ("visit", "spend", "orders")
+
+    def moments(part: pd.DataFrame) -> dict[str, Moments]:
+        return {
+            arm: Moments.from_rows(columns, part.loc[part["arm"] == arm, list(columns)].to_numpy(dtype=float))
+            for arm in ("mail", "none", "text")
+        }
+
+    tiers = {name: moments(part) for name, part in frame.groupby("tier")}
+    times = {
+        arm: SurvivalCounts.from_times(part["day"], part["back"])
+        for arm, part in sorted(frame.groupby("arm"), key=lambda item: item[0])
+    }
+    made = analyze_moments(
+        moments(frame), control="none", metrics=metrics, times={"back": times}, strata=tiers, segments={"tier": tiers}
+    )
+    read = analyze(frame, arm="arm", control="none", metrics=metrics, strata="tier", segments="tier")
+    assert made.survival[0].arms == read.survival[0].arms
+    for one, other in zip(made.results + made.stratified, read.results + read.stratified[:6], strict=True):
+        assert (one.metric, one.arm, one.p_value) == (other.metric, other.arm, pytest.approx(other.p_value, rel=1e-9))
+    assert [r.differ for r in made.segments] == [r.differ for r in read.segments[:6]]
+    without = analyze_moments(moments(frame), control="none", metrics=metrics)
+    assert without.results[-1].status == "not_measured"
 
 
 def test_times_are_compared_with_a_status_where_they_cannot_be() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.compare import compare
+from experiments.compare_strata import compare_strata
 from experiments.metrics import Metric
 from experiments.multiplicity import holm
 from experiments.power import sample_size_mean, sample_size_proportion
@@ -89,6 +90,36 @@ def test_intervals_cover_the_truth(metric: Metric, draw: Draw) -> None:
         covered_lift += low is not None and high is not None and low <= lift <= high
     assert 0.935 <= covered / RUNS <= 0.965
     assert 0.935 <= covered_lift / RUNS <= 0.965
+
+
+@pytest.mark.parametrize("kind", ["proportion", "mean", "ratio"])
+def test_intervals_within_strata_cover_the_truth(kind: str) -> None:
+    """Two tiers that spend differently; arms drawn without regard to the tier, so that its shares differ by chance."""
+    rng = np.random.default_rng(26)
+    metric = {"proportion": SHARE, "mean": MEAN, "ratio": RATIO}[kind]
+    covered = 0
+    for _ in range(RUNS):
+        strata = {}
+        for tier, base, share in (("gold", 0.5, 0.3), ("silver", 0.2, 0.7)):
+            sizes = rng.multinomial(round(1200 * share), [0.5, 0.5])
+            strata[tier] = {
+                arm: _tier_moments(rng, kind, int(n), base + effect)
+                for arm, n, effect in zip(("a", "control"), sizes, (0.05, 0.0), strict=True)
+            }
+        result = compare_strata(metric, strata, control="control")[0]
+        truth = {"proportion": 0.05, "mean": 0.5, "ratio": 0.5}[kind]
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= truth <= result.high
+    assert 0.935 <= covered / RUNS <= 0.965
+
+
+def _tier_moments(rng: np.random.Generator, kind: str, n: int, level: float) -> Moments:
+    if kind == "proportion":
+        return Moments.from_counts("x", n, int(rng.binomial(n, level)))
+    orders = np.ones(n) if kind == "mean" else rng.poisson(1.0, n) + 1.0
+    spend = orders * rng.gamma(4.0, 2.5 * level, n)
+    return Moments.from_rows(("x", "y"), np.column_stack([spend, orders]))
 
 
 def test_intervals_of_restricted_means_cover_the_truth() -> None:

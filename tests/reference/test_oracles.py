@@ -14,8 +14,10 @@ from experiments import power, proportions
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.analysis import analyze
 from experiments.bayes import BetaPrior, beta_chance
+from experiments.compare import compare
 from experiments.dunnett import dunnett
 from experiments.means import Sample, noninferiority, permutation, pooled
+from experiments.metrics import Metric
 from experiments.multiplicity import benjamini_hochberg, benjamini_yekutieli, hochberg, holm
 from experiments.proportions import Counts
 from experiments.strata import cochran_mantel_haenszel, cochran_q, post_stratify
@@ -203,6 +205,15 @@ def test_dunnett_agrees_with_scipy(sizes: tuple, seed: int) -> None:
     np.testing.assert_allclose(ours.p_values, theirs.pvalue, atol=1e-3)  # scipy integrates by quasi Monte Carlo
     interval = theirs.confidence_interval(0.95)
     np.testing.assert_allclose(ours.low, interval.low, atol=5e-3)
+
+
+def test_dunnett_over_results_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(41)
+    arms = {name: rng.normal(shift, 3.0, 3000) for name, shift in (("a", 0.18), ("b", 0.0), ("c", -0.1), ("z", 0.0))}
+    moments = {name: Moments.from_rows(("x",), values) for name, values in arms.items()}
+    found = compare(Metric("x", "mean", ("x",)), moments, control="z", adjust="dunnett")
+    expected = stats.dunnett(arms["a"], arms["b"], arms["c"], control=arms["z"], random_state=1)
+    assert [result.p_adjusted for result in found] == pytest.approx(expected.pvalue, abs=0.003)
 
 
 @pytest.mark.parametrize("sizes", [(950, 50), (40, 700)])
