@@ -3,53 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 
+from warehouse.facts.errors import FactsError
 from warehouse.facts.frames import fetch_frame, fetch_frames
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from warehouse.facts.store import Facts
 
-COHORT: Final = sa.table("retain_cohort", sa.column("customer_id", sa.String()), sa.column("unit", sa.Integer()))
 LISTED: Final = 5_000
 """Customers asked for by one IN list."""
 FETCHED: Final = 50_000
 """Rows that come at a time when everybody's are read."""
 
+_REGISTERED: Final = sa.table("retain_cohort", sa.column("customer_id", sa.String()), sa.column("unit", sa.Integer()))
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Customers sorted by the bytes of their id, each once; `unit` of a customer is the place in this order.
+
+    `arms` are the names of the arms, sorted, and `arm_codes[unit]` the place of the unit's arm among them.
+    """
+
+    ids: pa.Array
+    arms: tuple[str, ...] = ()
+    arm_codes: NDArray[np.int64] | None = None
+
+    @classmethod
+    def of(cls, customer_ids: Sequence[str]) -> Cohort:
+        """A cohort of these customers, without arms; repeated ones count once."""
+        return cls(pa.array(sorted(set(customer_ids), key=str.encode), pa.string()))
+
+    @classmethod
+    def of_frame(cls, frame: pd.DataFrame) -> Cohort:
+        """A cohort from a frame with the columns customer_id and arm.
+
+        Raises:
+            FactsError: a customer stands in the frame twice.
+        """
+        import pandas as pd
+
+        ids = pa.array(frame["customer_id"].astype("str"), pa.string())
+        codes, names = pd.factorize(frame["arm"].astype("str"), sort=True)
+        if not _ascends(ids):
+            order = pc.sort_indices(ids)
+            ids, codes = ids.take(order), codes[order.to_numpy()]
+            if not _ascends(ids):
+                raise FactsError(
+                    "the cohort holds a customer twice; expected one row a customer. Merge the customer's rows first"
+                )
+        return cls(ids, tuple(names.tolist()), codes)
+
+    def units_of(self, arm: str) -> NDArray[np.bool_]:
+        """For every unit whether it is in the arm."""
+        assert self.arm_codes is not None  # asked only of a cohort with arms
+        return np.asarray(self.arm_codes == self.arms.index(arm))
+
+
+def _ascends(ids: pa.Array) -> bool:
+    return bool(pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py())
+
 
 def joined_rows(
-    facts: Facts,
-    customer_ids: Sequence[str],
-    table: sa.FromClause,
-    columns: Sequence[Any],
-    condition: Any,
-    *,
-    grouped: bool,
+    facts: Facts, cohort: Cohort, table: sa.FromClause, columns: Sequence[Any], condition: Any, *, grouped: bool
 ) -> Iterator[pd.DataFrame]:
-    """Rows of a table that belong to the customers, with `unit`, the customer's place in the sequence.
+    """Rows of a table that belong to the customers, with the column `unit`.
 
     With `grouped` the columns are aggregates, one row a customer. Customers without a row are left out; the order is
     that of the engine. An engine that cannot take the cohort is asked for LISTED customers at a time, or, for sums over
     a larger cohort, once for everybody's, of which those of strangers are dropped as they come.
     """
     if facts.engine.dialect.name == "duckdb":
-        yield _registered(facts, customer_ids, table, columns, condition, grouped=grouped)
+        yield _registered(facts, cohort, table, columns, condition, grouped=grouped)
         return
-    places = {customer_id: place for place, customer_id in enumerate(customer_ids)}
+    ids: list[str] = cohort.ids.to_pylist()
+    places = {customer_id: place for place, customer_id in enumerate(ids)}
     statement = sa.select(table.c.customer_id, *columns).where(condition)
     if grouped:
         statement = statement.group_by(table.c.customer_id)
     with facts.connection() as connection:
-        if grouped and len(customer_ids) > LISTED:
+        if grouped and len(ids) > LISTED:
             frames = fetch_frames(connection, statement, FETCHED)
         else:
-            lists = (list(customer_ids[at : at + LISTED]) for at in range(0, len(customer_ids), LISTED))
-            frames = (fetch_frame(connection, statement.where(table.c.customer_id.in_(ids))) for ids in lists)
+            lists = (ids[start : start + LISTED] for start in range(0, len(ids), LISTED))
+            frames = (fetch_frame(connection, statement.where(table.c.customer_id.in_(some))) for some in lists)
         for frame in frames:
             known = frame[frame["customer_id"].isin(places)]
             units = known["customer_id"].map(places).astype("int64")
@@ -57,31 +104,18 @@ def joined_rows(
 
 
 def _registered(
-    facts: Facts,
-    customer_ids: Sequence[str],
-    table: sa.FromClause,
-    columns: Sequence[Any],
-    condition: Any,
-    *,
-    grouped: bool,
+    facts: Facts, cohort: Cohort, table: sa.FromClause, columns: Sequence[Any], condition: Any, *, grouped: bool
 ) -> pd.DataFrame:
-    import pyarrow as pa
-
-    cohort = pa.table(
-        {
-            "customer_id": pa.array(customer_ids, pa.string()),
-            "unit": pa.array(np.arange(len(customer_ids), dtype=np.int32)),
-        }
-    )
+    units = pa.array(np.arange(len(cohort.ids), dtype=np.int32))
+    rows = pa.table({"customer_id": cohort.ids, "unit": units})
+    joined = _REGISTERED.join(table, table.c.customer_id == _REGISTERED.c.customer_id)
+    statement = sa.select(_REGISTERED.c.unit, *columns).select_from(joined).where(condition)
+    if grouped:
+        statement = statement.group_by(_REGISTERED.c.unit)
     with facts.connection() as connection:
         driver: Any = connection.connection.dbapi_connection
-        driver.register(COHORT.name, cohort)
+        driver.register(_REGISTERED.name, rows)
         try:
-            statement = (
-                sa.select(COHORT.c.unit, *columns)
-                .select_from(COHORT.join(table, table.c.customer_id == COHORT.c.customer_id))
-                .where(condition)
-            )
-            return fetch_frame(connection, statement.group_by(COHORT.c.unit) if grouped else statement)
+            return fetch_frame(connection, statement)
         finally:
-            driver.unregister(COHORT.name)
+            driver.unregister(_REGISTERED.name)

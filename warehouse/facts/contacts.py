@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from warehouse.facts.cohorts import joined_rows
+from warehouse.facts.cohorts import Cohort, joined_rows
 from warehouse.facts.schema import ADDRESS_COLUMNS
 
 if TYPE_CHECKING:
@@ -39,19 +39,20 @@ class Contact:
 
 def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Contact]:
     """The contacts of these customers by customer_id; customers the facts do not know are left out."""
-    ids = list(dict.fromkeys(customer_ids))
-    if not ids:
+    if not customer_ids:
         return {}
+    cohort = Cohort.of(customer_ids)
+    ids = cohort.ids.to_pylist()
     customers = facts.tables.customers
     columns = [column for column in customers.c if column.name != "customer_id"]
-    found: dict[int, Contact] = {}
-    for frame in joined_rows(facts, ids, customers, columns, sa.true(), grouped=False):
+    found: dict[str, Contact] = {}
+    for frame in joined_rows(facts, cohort, customers, columns, sa.true(), grouped=False):
         names = list(frame.columns)
         for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
             values = dict(zip(names, row, strict=True))
-            unit = int(values.pop("unit"))
-            found[unit] = _contact(ids[unit], values)
-    return {ids[unit]: found[unit] for unit in sorted(found)}
+            customer_id = ids[values.pop("unit")]
+            found[customer_id] = _contact(customer_id, values)
+    return {customer_id: found[customer_id] for customer_id in dict.fromkeys(customer_ids) if customer_id in found}
 
 
 def _contact(customer_id: str, values: dict[str, Any]) -> Contact:

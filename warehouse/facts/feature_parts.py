@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from warehouse.facts.dialects import DAY_US, byte_order, epoch_us, money_total, whole_division
-from warehouse.facts.purchases import counted_amount, is_purchase
+from warehouse.facts.purchases import is_purchase, order_rows, purchase_rows
 
 if TYPE_CHECKING:
     from warehouse.facts.store import Tables
@@ -23,7 +23,6 @@ COMPLAINT_RESOLVED: Final = "complaint_resolved"
 VISIT: Final = "visit"
 
 _HOUR_US: Final = 3_600_000_000
-_ONE: Final[Column] = sa.literal_column("1", sa.Integer())
 _DAY: Final[Column] = sa.literal_column(str(DAY_US), sa.BigInteger())
 
 
@@ -54,13 +53,13 @@ _AGGREGATES: Final[Mapping[str, Callable[[sa.FromClause, datetime], Column]]] = 
     "n": lambda rows, _: sa.func.count(rows.c.one),
     "n_180": lambda rows, as_of: sa.func.count(_recent(180, "one")(rows, as_of)),
     "n_365": lambda rows, as_of: sa.func.count(_recent(365, "one")(rows, as_of)),
-    "spend": lambda rows, _: money_total(rows.c.counted),
-    "spend_365": lambda rows, as_of: money_total(_recent(365, "counted")(rows, as_of)),
+    "spend": lambda rows, _: money_total(rows.c.revenue),
+    "spend_365": lambda rows, as_of: money_total(_recent(365, "revenue")(rows, as_of)),
     "last_at": lambda rows, _: sa.func.max(rows.c.bought_at),
     "first_at": lambda rows, _: sa.func.min(rows.c.bought_at),
     "n_days": lambda rows, _: sa.func.count(sa.distinct(day_of(rows.c.bought_at))),
 }
-"""Sums over a customer's orders, by label; `rows` is what `_order_rows` gives."""
+"""Sums over a customer's orders, by label; `rows` is what `order_rows` gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +71,11 @@ class FeatureParts:
 
     def bought(self, labels: Collection[str]) -> sa.CTE:
         """The aggregates of that label over the orders of each customer who has any."""
-        rows = self._order_rows(with_refunds=not {"spend", "spend_365"}.isdisjoint(labels))
+        orders = self.tables.orders
+        make_rows = purchase_rows if {"spend", "spend_365"}.isdisjoint(labels) else order_rows
+        rows = make_rows(orders, orders.c.ordered_at < self.as_of)
         sums = [_AGGREGATES[label](rows, self.as_of).label(label) for label in sorted(labels)]
         return sa.select(rows.c.customer_id, *sums).group_by(rows.c.customer_id).cte("bought")
-
-    def _order_rows(self, *, with_refunds: bool) -> sa.FromClause:
-        """Orders before the instant: `one` and `bought_at` for purchases, `counted` the amount that counts as revenue.
-
-        Where no amount is asked for only purchases are read, which spares the engine a case in every row.
-        """
-        orders = self.tables.orders
-        before = orders.c.ordered_at < self.as_of
-        if not with_refunds:
-            columns = [_ONE.label("one"), orders.c.ordered_at.label("bought_at")]
-            chosen = sa.and_(before, is_purchase(orders))
-        else:
-            bought = is_purchase(orders)
-            columns = [
-                sa.case((bought, _ONE)).label("one"),
-                sa.case((bought, orders.c.ordered_at)).label("bought_at"),
-                counted_amount(orders).label("counted"),
-            ]
-            chosen = before
-        return sa.select(orders.c.customer_id, orders.c.ordered_at, *columns).where(chosen).subquery("order_rows")
 
     def rfm(self, bought: sa.CTE, labels: Collection[str]) -> sa.CTE:
         """Quintiles 1 to 5 among the customers with a purchase, ties broken by customer_id."""

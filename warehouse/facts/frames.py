@@ -54,6 +54,8 @@ def _typed(values: pd.Series[Any], kind: sa.types.TypeEngine[Any]) -> pd.Series[
 
 
 def _numbers(values: pd.Series[Any]) -> pd.Series[Any]:
+    if pd.api.types.is_numeric_dtype(values.dtype):
+        return values.astype("float64")
     return pd.to_numeric(values.astype(object).where(values.notna(), np.nan)).astype("float64")
 
 

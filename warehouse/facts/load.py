@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from warehouse.facts.column_plan import plan_columns
 from warehouse.facts.errors import FactsError
 from warehouse.facts.load_request import LoadRequest, Progress, Workshop, as_table, open_workshop
 from warehouse.facts.manifests import Manifest, VersionTaken, latest_manifest, publish
@@ -18,7 +19,7 @@ from warehouse.facts.quarantine import refused_counts, write_quarantine
 from warehouse.facts.reading import Reading, lost_values, open_sources, plan_reading, stage
 from warehouse.facts.schema import SCHEMAS, TableName
 from warehouse.facts.sources import ROW, SourceFile
-from warehouse.facts.staging import FILE, LOST, REASON, plan_columns
+from warehouse.facts.staging import FILE, LOST, REASON
 
 if TYPE_CHECKING:
     from warehouse.facts.store import Facts

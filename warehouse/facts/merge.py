@@ -85,6 +85,9 @@ def merge(workshop: Workshop, staged: Staged, data_dir: Path, base: Manifest) ->
     """
     cursor = workshop.cursor
     repeated_updated, repeated_same = _supersede(cursor, staged)
+    if not base.of(staged.table):
+        new = _write(workshop, staged.table, _merged_sql(staged, data_dir, base), data_dir, base, set())
+        return Merged(new[-1].rows, repeated_updated, repeated_same, new if new[-1].rows else ())
     merged = workshop.folder / "merged.parquet"
     cursor.execute(f"COPY ({_merged_sql(staged, data_dir, base)}) TO {literal(str(merged))} (FORMAT parquet)")
     rows = f"read_parquet({literal(str(merged))})"
@@ -93,7 +96,7 @@ def merge(workshop: Workshop, staged: Staged, data_dir: Path, base: Manifest) ->
     files = base.of(staged.table)
     if added or updated:
         replaced = _replaced_files(cursor, staged.table, rows, data_dir, base) if updated else set()
-        files = _write(workshop, staged.table, rows, data_dir, base, replaced | _many_small(files))
+        files = _write(workshop, staged.table, f"FROM {rows}", data_dir, base, replaced | _many_small(files))
     return Merged(added, updated + repeated_updated, same + repeated_same, files)
 
 
@@ -147,12 +150,12 @@ def _many_small(files: Sequence[DataFile]) -> set[str]:
 def _write(
     workshop: Workshop, table: TableName, merged: str, data_dir: Path, base: Manifest, replaced: set[str]
 ) -> tuple[DataFile, ...]:
-    """One new file with the new rows and those of the replaced files that stay; the other files remain."""
+    """One new file with the new rows of a SELECT and those of the replaced files that stay; the other files remain."""
     key = quoted(SCHEMAS[table].key)
-    rows = f"SELECT * EXCLUDE ({STATUS}) FROM {merged} WHERE {STATUS} <> 'unchanged'"
+    rows = f"SELECT * EXCLUDE ({STATUS}) FROM ({merged}) WHERE {STATUS} <> 'unchanged'"
     if replaced:
         old = scan_sql(table, data_dir, base, sorted(replaced))
-        updated = f"SELECT {key} FROM {merged} WHERE {STATUS} = 'updated'"
+        updated = f"SELECT {key} FROM ({merged}) WHERE {STATUS} = 'updated'"
         rows = f"SELECT * FROM ({old}) ANTI JOIN ({updated}) AS u USING ({key}) UNION ALL BY NAME {rows}"
     path = f"{table}/{base.version + 1:08d}-{workshop.token}.parquet"
     kept = [file for file in base.of(table) if file.path not in replaced]

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from campaigns.features import FEATURES
 from warehouse.facts.attributes import infer_kinds
+from warehouse.facts.column_plan import ColumnPlan, plan_columns
 from warehouse.facts.errors import FactsError
 from warehouse.facts.load_request import LoadRequest, Workshop
 from warehouse.facts.manifests import Manifest
 from warehouse.facts.parquet import literal
 from warehouse.facts.schema import SCHEMAS
 from warehouse.facts.sources import SourceFile, explain_broken, open_source
-from warehouse.facts.staging import LOST, ColumnPlan, plan_columns, typed_sql
+from warehouse.facts.staging import LOST, typed_sql
 
 
 @dataclass(frozen=True, slots=True)
