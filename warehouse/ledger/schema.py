@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from warehouse.ledger.types import CanonicalJson, Instant
 
-SCHEMA_VERSION: Final = "0001"
+SCHEMA_VERSION: Final = "0002"
 """The newest migration: what this code expects to find in the database."""
 
 Channel = Literal["sms", "email", "push"]
@@ -295,6 +295,16 @@ audit = sa.Table(
     sa.Column("action", sa.Text, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),
     sa.Column("detail", CanonicalJson, nullable=False),
+    sa.Index("audit_subject", "subject"),
+)
+
+# a link is short, so it names the customer by a number
+unsubscribe_links = sa.Table(
+    "unsubscribe_links",
+    metadata,
+    sa.Column("link_id", _Serial, primary_key=True),
+    sa.Column("customer_id", _Id, nullable=False),
+    sa.UniqueConstraint("customer_id"),
 )
 
 switches = sa.Table(

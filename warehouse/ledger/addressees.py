@@ -1,0 +1,47 @@
+"""Whom a message or an unsubscribe link belongs to: customers by id, never by address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+
+from warehouse.ledger import dialect, schema
+from warehouse.ledger.engine import Ledger
+
+_L = schema.unsubscribe_links
+_O = schema.outbox
+
+
+def customers_of_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, str]:
+    """Give the customer of each of these messages by key; keys of no message are left out."""
+    query = sa.select(_O.c.message_key, _O.c.customer_id).where(dialect.among(tx, _O.c.message_key, keys))
+    return {row.message_key: row.customer_id for row in tx.execute(query)}
+
+
+def number_links(ledger: Ledger, customer_ids: Sequence[str]) -> dict[str, int]:
+    """Give each customer the number of his or her unsubscribe link, from 1 on; a number once given stays."""
+    wanted = sorted(set(customer_ids))
+    with ledger.read() as tx:
+        found = _numbers(tx, wanted)
+    missing = [customer for customer in wanted if customer not in found]
+    if missing:
+        with ledger.begin(durable=False) as tx:  # a durable intent follows before any link leaves
+            rows = [{"customer_id": customer} for customer in missing]
+            tx.execute(
+                sa.text("INSERT INTO unsubscribe_links (customer_id) VALUES (:customer_id) ON CONFLICT DO NOTHING"),
+                rows,
+            )
+            found |= _numbers(tx, missing)
+    return found
+
+
+def customer_of_link(tx: sa.Connection, link_id: int) -> str | None:
+    """Give the customer whose unsubscribe link has this number, None where there is none."""
+    customer: str | None = tx.execute(sa.select(_L.c.customer_id).where(_L.c.link_id == link_id)).scalar()
+    return customer
+
+
+def _numbers(tx: sa.Connection, customer_ids: Sequence[str]) -> dict[str, int]:
+    query = sa.select(_L.c.customer_id, _L.c.link_id).where(dialect.among(tx, _L.c.customer_id, customer_ids))
+    return {row.customer_id: row.link_id for row in tx.execute(query)}

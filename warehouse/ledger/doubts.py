@@ -1,0 +1,47 @@
+"""Messages in doubt as their worker had claimed them, so that what was sent can be worked out again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Final
+
+import sqlalchemy as sa
+
+from warehouse.ledger import schema
+from warehouse.ledger.claims import ClaimedMessage
+
+_A = schema.assignments
+_O = schema.outbox
+
+_STORED: Final = tuple(field.name for field in fields(ClaimedMessage) if field.name in _O.c)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A message that a provider may have taken, at the attempt whose intent was committed at `intent_at`."""
+
+    message: ClaimedMessage
+    provider: str | None
+    intent_at: datetime
+
+
+def doubts(tx: sa.Connection, *, channel: str, intent_before: datetime, limit: int = 500) -> list[Doubt]:
+    """List a channel's messages in doubt whose last attempt began before an instant, oldest first."""
+    owner = (_A.c.experiment_id == _O.c.experiment_id) & (_A.c.customer_id == _O.c.customer_id)
+    query = (
+        sa.select(*(_O.c[name] for name in _STORED), _O.c.provider, _O.c.intent_at, _A.c.assigned_at)
+        .select_from(_O.join(_A, owner))
+        .where(sa.text("outbox.state = 'in_doubt'"), _O.c.channel == channel, _O.c.intent_at < intent_before)
+        .order_by(_O.c.intent_at, _O.c.message_key)
+        .limit(limit)
+    )
+    return [_doubt(dict(row)) for row in tx.execute(query).mappings()]
+
+
+def _doubt(row: dict[str, object]) -> Doubt:
+    provider, intent_at = row.pop("provider"), row.pop("intent_at")
+    assert isinstance(intent_at, datetime)  # nothing is in doubt before an intent
+    zones = tuple(zone for zone in str(row.pop("zones")).split(",") if zone)
+    message = ClaimedMessage(**{**row, "zones": zones, "lease_until": intent_at})  # type: ignore[arg-type]  # columns of the same names
+    return Doubt(message, None if provider is None else str(provider), intent_at)
