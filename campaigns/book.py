@@ -95,6 +95,7 @@ class _Shelf:
     def __init__(self, workspace: Path, attributes: Mapping[str, Kind] | None) -> None:
         self._workspace = workspace
         self._folder = workspace / BOOK
+        self._attributes = attributes
         self._problems: list[Problem] = []
         self._sources: dict[Path, Source] = {}
         self.offers: dict[str, Offer] = {}
@@ -119,7 +120,7 @@ class _Shelf:
         source = self._source(path)
         before = len(self._problems)
         campaign, issues = validate(Campaign, source.values, IN_CAMPAIGNS)
-        issues += [*check_campaign(source.values), *self._check_offers_of(source.values)]
+        issues += [*check_campaign(source.values, attributes=self._attributes), *self._check_offers_of(source.values)]
         self._note(path, source, issues)
         segment = self._segment_of(path, source)
         if len(self._problems) > before or campaign is None or segment is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from campaigns.features import FEATURES, Kind, known_kinds
 from campaigns.model import CONTROL
 from campaigns.nearest import did_you_mean
 from campaigns.problems import Location
@@ -21,8 +22,11 @@ _USABLE: Final = {name: metric for name, metric in METRICS.items() if metric.kin
 """The others are in the table of what is not supported yet."""
 
 
-def check_campaign(raw: object) -> list[Issue]:
-    """Every issue between the keys of one campaign file; what does not even parse is left to the model."""
+def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None) -> list[Issue]:
+    """Every issue between the keys of one campaign file; what does not even parse is left to the model.
+
+    `attributes`: the company's own columns of its customers, with their kinds.
+    """
     if not isinstance(raw, Mapping):
         return []
     experiment, arms, budget = (_mapping(raw.get(key)) for key in ("experiment", "arms", "budget"))
@@ -30,6 +34,7 @@ def check_campaign(raw: object) -> list[Issue]:
         *_check_weights(experiment, arms),
         *_check_metrics(experiment),
         *_check_guardrails(_mapping(experiment.get("guardrails"))),
+        *_check_segments(_list(experiment.get("segments")), attributes or {}),
         *_check_steps(arms),
         *_check_currencies(budget),
     ]
@@ -140,10 +145,36 @@ def _check_guardrails(guardrails: Mapping[str, Any]) -> Iterator[Issue]:
             yield Issue((*location, given[0]), f"{name} is harmed when it {harm}: use {wanted}", at_key=True)
         if (margin := _difference(rule[given[0]])) is None:
             continue
-        if margin.kind == "relative" or margin.value <= 0:
-            yield Issue((*location, given[0]), f'expected a margin above 0 in the metric\'s own unit, got "{margin}"')
+        if margin.value <= 0:
+            yield Issue((*location, given[0]), f'expected a margin above 0, got "{margin}"')
+        elif margin.kind == "relative" and metric.source == "ledger":
+            message = f'hardly any of control are {name}: a share of that is no margin; write "0.5pp", not "{margin}"'
+            yield Issue((*location, given[0]), message)
         else:
             yield from _check_unit(margin, metric, (*location, given[0]))
+
+
+def _check_segments(names: Sequence[object], attributes: Mapping[str, Kind]) -> Iterator[Issue]:
+    """Effects by segment are told by features of few values, which the catalogue or the company's columns have."""
+    kinds = known_kinds(attributes)
+    for i, name in enumerate(names):
+        location = ("experiment", "segments", i)
+        if not isinstance(name, str):
+            continue
+        if name in names[:i]:
+            yield Issue(location, f"{name} is named twice")
+        elif name not in kinds:
+            known = [other for other in kinds if _has_few_values(other, kinds[other])]
+            yield Issue(
+                location, f'unknown feature "{name}"{did_you_mean(name, known)}; known: {", ".join(sorted(known))}'
+            )
+        elif not _has_few_values(name, kinds[name]):
+            message = f"{name} is a {kinds[name]} of many values; use a feature of few, such as value_tier or rfm_r"
+            yield Issue(location, message)
+
+
+def _has_few_values(name: str, kind: Kind) -> bool:
+    return kind in ("text", "boolean") or (name in FEATURES and FEATURES[name].unit == "quintile")
 
 
 def _check_steps(arms: Mapping[str, Any]) -> Iterator[Issue]:

@@ -126,6 +126,8 @@ MetricName = Annotated[
     WithJsonSchema({"type": "string", "enum": [name for name in sorted(METRICS) if METRICS[name].kind != "survival"]}),
 ]
 """Checked by `campaigns.checks`, which knows what each metric can be used for."""
+FeatureName = Annotated[str, WithJsonSchema({"type": "string", "examples": ["tier", "value_tier", "churn_risk"]})]
+"""Checked by `campaigns.checks` against the catalogue and the company's own columns."""
 Cron = Annotated[
     str, BeforeValidator(_parse_cron), WithJsonSchema({"type": "string", "examples": ["0 9 * * 1", "30 8 * * *"]})
 ]
@@ -203,6 +205,12 @@ class Experiment(Part):
     """The chance of a false alarm that is accepted."""
     power: float = Field(default=0.8, gt=0.0, lt=1.0)
     """The chance of finding the minimum effect when it is there."""
+    segments: Annotated[tuple[FeatureName, ...], BeforeValidator(as_tuple)] = Field(
+        default=(), max_length=8, examples=[["tier", "value_tier", "churn_risk", "preferred_channel"]]
+    )
+    """Features of few values by which effects are explored; named before the first customer is assigned."""
+    bayesian: bool = False
+    """Whether the chance to beat control and the expected loss are shown beside the results."""
     expected_lift: Effect | None = None
     """Written by retain after a promotion: the lift to expect, shrunk for the winner's luck."""
 

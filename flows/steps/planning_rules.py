@@ -16,6 +16,7 @@ from campaigns.send_times import StepTiming
 from experiments.design import Design, Effect, Guardrail
 
 if TYPE_CHECKING:
+    import campaigns.model
     from campaigns.book import CampaignFile
     from campaigns.units import Difference
     from flows.settings import Settings
@@ -53,10 +54,7 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
         lateness_days=settings.measurement.lateness.total_seconds() / 86_400,
         primary=experiment.primary,
         metrics=experiment.metrics,
-        guardrails=tuple(
-            Guardrail(name, _absolute(rail.max_increase), _absolute(rail.max_decrease))
-            for name, rail in experiment.guardrails.items()
-        ),
+        guardrails=tuple(_guardrail(name, rail) for name, rail in experiment.guardrails.items()),
         minimum_effect=Effect(experiment.minimum_effect.value, experiment.minimum_effect.kind),
         looks=experiment.looks,
         alpha=experiment.alpha,
@@ -64,6 +62,7 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
         hypothesis=experiment.hypothesis,
         planned_n=planned_n,
         treatment=treatment_hash(file),
+        segments=experiment.segments,
     )
 
 
@@ -142,5 +141,12 @@ def _step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
     return StepTiming(step.after, timing.window.window, timing.if_late, timing.max_lateness)
 
 
-def _absolute(difference: Difference | None) -> float | None:
+def _guardrail(metric: str, rail: campaigns.model.Guardrail) -> Guardrail:
+    """The guardrail with its margin, which is absolute or a share of control's value."""
+    margin = rail.max_increase or rail.max_decrease
+    kind = "absolute" if margin is None else margin.kind
+    return Guardrail(metric, _value(rail.max_increase), _value(rail.max_decrease), kind)
+
+
+def _value(difference: Difference | None) -> float | None:
     return None if difference is None else difference.value

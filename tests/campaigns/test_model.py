@@ -356,7 +356,26 @@ def test_an_unknown_exit_condition_is_a_wrong_value() -> None:
             "experiment.guardrails",
             {"unsubscribed": {"max_increase": "10%"}},
             "experiment.guardrails.unsubscribed.max_increase",
-            "expected a margin above 0 in the metric's own unit",
+            'hardly any of control are unsubscribed: a share of that is no margin; write "0.5pp", not "10%"',
+        ),
+        (
+            "experiment.guardrails",
+            {"margin": {"max_decrease": "0%"}},
+            "experiment.guardrails.margin.max_decrease",
+            'expected a margin above 0, got "0%"',
+        ),
+        (
+            "experiment.segments",
+            ["value_tier", "value_tire"],
+            "experiment.segments.1",
+            'unknown feature "value_tire" (did you mean "value_tier"?); known: ',
+        ),
+        ("experiment.segments", ["tier", "tier"], "experiment.segments.1", "tier is named twice"),
+        (
+            "experiment.segments",
+            ["recency_days"],
+            "experiment.segments.0",
+            "recency_days is a number of many values; use a feature of few, such as value_tier or rfm_r",
         ),
         (
             "experiment.guardrails",
@@ -428,3 +447,12 @@ def test_all_mistakes_are_found_in_one_pass() -> None:
 def test_checks_of_what_is_no_campaign_at_all_find_nothing_of_their_own(raw: Any) -> None:
     assert check_campaign(raw) == []
     assert validate(Campaign, raw, IN_CAMPAIGNS)[1]
+
+
+def test_effects_may_be_explored_by_the_companys_own_columns_and_margins_be_a_share_of_controls_value() -> None:
+    raw = put(plain(), "experiment.segments", ["store", "club", "rfm_m"])
+    raw = put(raw, "experiment.guardrails", {"margin": {"max_decrease": "10%"}})
+    assert check_campaign(raw, attributes={"store": "text", "club": "boolean"}) == []
+    assert [issue.location for issue in check_campaign(raw, attributes={"store": "text"})] == [
+        ("experiment", "segments", 1)
+    ]
