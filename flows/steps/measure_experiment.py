@@ -16,6 +16,7 @@ from flows.steps.collect_outcomes import Collected, collect_outcomes
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
 from flows.steps.repurchase_times import describe_times
+from flows.steps.segment_effects import describe_segments
 from warehouse.facts.outcomes import OUTCOMES
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
 from warehouse.ledger.results import record_measurement
@@ -39,7 +40,7 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
-    """Other readings, shown and never decided upon: survival, waves, stratified, cace, circumstances."""
+    """Other readings, shown and never decided upon: survival, waves, stratified, cace, segments, circumstances."""
     matures_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
         results=tuple(results),
         margin=_net_margin(design, collected),
         health=health.numbers,
-        views={**_views(design, collected), "circumstances": health.circumstances},
+        views={**_views(ws, design, collected), "circumstances": health.circumstances},
         matures_at=_matures_at(design, collected),
     )
     with ws.ledger.begin() as tx:
@@ -131,12 +132,13 @@ def monitor_results(design: Design, collected: Collected) -> list[Result]:
     return [result for result in found if result.metric in watched]
 
 
-def _views(design: Design, collected: Collected) -> dict[str, Any]:
+def _views(ws: Workspace, design: Design, collected: Collected) -> dict[str, Any]:
     return {
         "survival": describe_times(design, collected),
         "waves": describe_waves(collected),
         "stratified": stratify_by_wave(design, collected),
         "cace": effects_on_reached(design, collected),
+        "segments": describe_segments(ws, design, collected),
     }
 
 

@@ -72,9 +72,12 @@ def write_book(root: Path, campaign: str = CAMPAIGN) -> Path:
 
 def write_history(root: Path, *, customers: int, bought: dict[int, list[tuple[datetime, float]]] | None = None) -> None:
     """Customers C0000.. with two orders each, the last 70 days before MONDAY; `bought` adds orders by number."""
-    people, orders = ["customer_id,created_at,email,phone,consent_email,consent_sms,time_zone,first_name"], []
+    people, orders = ["customer_id,created_at,email,phone,consent_email,consent_sms,time_zone,first_name,club"], []
     for n in range(customers):
-        people.append(f"C{n:04d},2024-01-01,c{n}@example.com,+4420794600{n % 100:02d},yes,yes,Europe/London,Ann{n}")
+        club = ("gold", "plain")[n % 2]
+        people.append(
+            f"C{n:04d},2024-01-01,c{n}@example.com,+4420794600{n % 100:02d},yes,yes,Europe/London,Ann{n},{club}"
+        )
         for days in (200, 70):
             orders.append((f"O{n:04d}-{days}", n, MONDAY - timedelta(days=days), 20.0 + n % 7))
         for number, (at, amount) in enumerate((bought or {}).get(n, [])):
