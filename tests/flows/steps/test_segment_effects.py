@@ -64,7 +64,7 @@ def segments_of(arms_of: Callable[..., Arms], answer: Callable[..., None], monda
 
 def test_segments_whose_effects_differ_are_told_apart(shop: Shops, segments_of: Measure) -> None:
     ws = shop(customers=1600, campaign=WITH_SEGMENTS)
-    shares = {("mail", "gold"): 0.5, ("control", "gold"): 0.1, ("mail", "plain"): 0.1, ("control", "plain"): 0.1}
+    shares = {("mail", "gold"): 0.6, ("control", "gold"): 0.2, ("mail", "plain"): 0.1, ("control", "plain"): 0.1}
     report = next(r for r in segments_of(ws, shares) if r["feature"] == "club")
     assert report["differ"]
     assert report["p_adjusted"] < 0.001
