@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -23,8 +24,10 @@ from pydantic_settings import (
 
 from campaigns.timing import Window
 from campaigns.units import Amount, ClockTime, Duration, Share, parse_money
+from flows.provider_settings import USUAL_NAMES, Address, Providers, secrets_in, usual_values
 
 CONFIG_NAME: Final = "retain.toml"
+_NOT_HERE: Final = "{}: a secret does not belong in a file; take it out and set {} in the environment"
 
 
 class SettingsError(Exception):
@@ -84,14 +87,6 @@ class Prices(_Section):
     sms: Amount = Field(default=parse_money("0 EUR"), description="one SMS segment")
     email: Amount = Field(default=parse_money("0 EUR"), description="one e-mail")
     push: Amount = Field(default=parse_money("0 EUR"), description="one push notification")
-
-
-class Providers(_Section):
-    """Which provider sends on which channel."""
-
-    sms: str = Field(default="local", description="who sends SMS")
-    email: str = Field(default="local", description="who sends e-mails")
-    push: str = Field(default="local", description="who sends push notifications")
 
 
 class Measurement(_Section):
@@ -175,6 +170,13 @@ class Settings(BaseSettings):
     secret: SecretStr = Field(
         default=SecretStr(""), description="key of generated codes and unsubscribe tokens; set it as RETAIN_SECRET"
     )
+    old_secrets: tuple[SecretStr, ...] = Field(
+        default=(),
+        description='keys of former times, whose unsubscribe links stay valid: RETAIN_OLD_SECRETS=["...", "..."]',
+    )
+    public_url: Address = Field(
+        default="", description="the https address under which the world reaches /u and /receipts of `retain serve`"
+    )
     holdout: Holdout = Holdout()
     policy: Policy = Policy()
     company: Company = Company()
@@ -223,7 +225,9 @@ def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> 
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the base class names it)
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, _Environment(settings_cls), TomlConfigSettingsSource(settings_cls, toml_file=path)
+            usual = InitSettingsSource(settings_cls, usual_values(os.environ))
+            toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
+            return init_settings, _Environment(settings_cls), usual, toml
 
     try:
         return WorkspaceSettings(root=root, **(overrides or {}))
@@ -240,9 +244,14 @@ def _check_toml(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not valid TOML: {error}; correct the file") from None
+    if found := secrets_in(Settings, document):
+        names = [name.split(".") for name in found]
+        raise SettingsError(
+            "\n".join(f"{path}{_line_of(path, n)}: {_NOT_HERE.format('.'.join(n), _variable(n))}" for n in names)
+        )
 
 
 def _explain(path: Path, problem: Mapping[str, Any]) -> str:
@@ -268,7 +277,8 @@ def _names_beside(names: list[str]) -> list[str]:
 
 
 def _variable(names: list[str]) -> str:
-    return "RETAIN_" + "__".join(names).upper()
+    usual = next((name for name, path in USUAL_NAMES.items() if path == tuple(names)), None)
+    return usual or "RETAIN_" + "__".join(names).upper()
 
 
 def _line_of(path: Path, names: list[str]) -> str:

@@ -10,14 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 from campaigns.book import Book, CampaignFile, load_book, load_campaign
 from campaigns.timing import use_wheel_tzdata
-from channels.message import Channel
 from channels.provider import Provider
-from channels.providers.local import LocalProvider
 from channels.render import Renderer
+from flows.provider_wiring import make_providers as make_providers
 from flows.settings import Settings, SettingsError
 from warehouse.facts.features import FeatureOptions
 from warehouse.facts.store import Facts, FactsMapping, TableMapping, open_facts
@@ -59,6 +57,15 @@ class Workspace:
         given = self.settings.secret.get_secret_value()
         return given or read_key_file(self.root)
 
+    @cached_property
+    def link_keys(self) -> tuple[str, ...]:
+        """The keys that unsubscribe links may be signed with: the present one first, then those of former times."""
+        old = [key.get_secret_value() for key in self.settings.old_secrets]
+        path = key_file(self.root)
+        if path.is_file():
+            old.append(path.read_text(encoding="ascii").strip())
+        return tuple(dict.fromkeys([self.secret, *old]))
+
     def close(self) -> None:
         """Give back every connection."""
         self.facts.close()
@@ -84,28 +91,19 @@ def open_workspace(settings: Settings) -> Iterator[Workspace]:
         workspace.close()
 
 
-def make_providers(settings: Settings) -> dict[str, Provider]:
-    """One provider for each channel, as the settings name them.
-
-    Raises SettingsError for a name that no provider bears.
-    """
-    chosen = {"sms": settings.providers.sms, "email": settings.providers.email, "push": settings.providers.push}
-    providers: dict[str, Provider] = {}
-    for channel, name in chosen.items():
-        if name != "local":
-            raise SettingsError(f'retain.toml: providers.{channel}: unknown provider "{name}"; expected "local"')
-        providers[channel] = LocalProvider(cast(Channel, channel), settings.root / "outbox")
-    return providers
-
-
 def worker_name() -> str:
     """A name no other dispatching process has at the same time."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
 
 
+def key_file(root: Path) -> Path:
+    """Where the workspace's own key lies."""
+    return root / ".retain" / "key"
+
+
 def write_key_file(root: Path) -> Path:
     """Make the workspace's own key, readable by its owner only; an existing key is kept."""
-    path = root / ".retain" / "key"
+    path = key_file(root)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.touch(mode=0o600)
@@ -115,7 +113,7 @@ def write_key_file(root: Path) -> Path:
 
 def read_key_file(root: Path) -> str:
     """The workspace's own key. Raises SettingsError where there is none."""
-    path = root / ".retain" / "key"
+    path = key_file(root)
     if not path.is_file():
         raise SettingsError(
             f"{path}: no key for codes and unsubscribe links; set RETAIN_SECRET or run `retain init {root}` to make one"
