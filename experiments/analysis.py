@@ -112,7 +112,7 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     observed). `adjust`: how p-values of several arms are adjusted. Raises: ExperimentError for a column, metric, arm or
     value that does not fit.
 
-    >>> from experiments.views import Look, Prior
+    >>> from experiments import Look, Prior
     >>> table = {"arm": ["a", "c"] * 40, "tier": ["x", "x", "y", "y"] * 20, "spend": [float(i % 7) for i in range(80)]}
     >>> found = analyze(table, arm="arm", control="c", metrics=["spend:mean"], strata="tier", segments="tier",
     ...                 look=Look(number=1, of=4), bayes=Prior(effect_sd=0.5))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Missing = Literal["refuse", "zero", "drop"]
 T = TypeVar("T")
+_SMALL = 30_000
 
 
 class Table:
@@ -69,7 +70,8 @@ class Table:
         import numpy as np
         import pandas as pd
 
-        codes, distinct = pd.factorize(np.asarray(self._raw(name)))
+        raw = self.source[name] if name in self.names else self._raw(name)
+        codes, distinct = pd.factorize(raw if isinstance(raw, pd.Series) else np.asarray(self._raw(name)))
         if (codes < 0).any():
             raise ExperimentError(f"column {name!r}: {int((codes < 0).sum())} rows have no value; every row needs one")
         texts = [_label(value) for value in distinct.tolist()]
@@ -154,8 +156,9 @@ class _Rows:
         arms, cells = table.labels(arm)
         groups, within = _group_labels(table, by, cells.size)
         cells = within * len(arms) + cells
-        order = np.argsort(cells, kind="stable")
-        edges = np.searchsorted(cells[order], np.arange(len(groups) * len(arms) + 1))
+        width = len(groups) * len(arms)
+        order = np.argsort(cells.astype(np.int16) if width < _SMALL else cells, kind="stable")  # small: radix sort
+        edges = np.concatenate([[0], np.cumsum(np.bincount(cells, minlength=width))])
         return cls(arms, groups, order, edges.tolist())
 
     @property
@@ -175,7 +178,7 @@ class _Rows:
         distinct = list(dict.fromkeys(columns))
         if not distinct:
             return self._cells(lambda start, end: Moments(end - start, (), (), ()))
-        matrix = np.empty((self.order.size, len(distinct)))
+        matrix = np.empty((self.order.size, len(distinct)), order="F")
         for place, column in enumerate(distinct):
             matrix[:, place] = table.numbers(column)[self.order]
         gaps = np.isnan(matrix.sum(axis=1)) if table.missing == "drop" else None

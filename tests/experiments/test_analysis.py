@@ -372,7 +372,8 @@ def test_times_are_compared_with_a_status_where_they_cannot_be() -> None:
 def test_the_package_hands_out_analyze_lazily() -> None:
     import experiments
 
-    assert set(dir(experiments)) == {"Analysis", "analyze"}
+    assert set(dir(experiments)) == {"Analysis", "Look", "Prior", "analyze"}
+    assert experiments.Look(number=1, of=2).share == 0.5
     with pytest.raises(AttributeError, match="nothing"):
         _ = experiments.nothing
     code = "from experiments import analyze; import sys; print('scipy.stats' in sys.modules)"

@@ -21,7 +21,7 @@ from experiments.metrics import METRICS
 from experiments.multiplicity import preferential_bonferroni
 from experiments.proportions import Counts, chi2_homogeneity
 from experiments.regression import ancova
-from experiments.shrinkage import Posterior, expected_loss, shrink
+from experiments.shrinkage import Posterior, expected_loss, prior_spread, shrink
 from experiments.strata import cochran_mantel_haenszel, cochran_q, merge_strata, post_stratify
 from experiments.survival import kaplan_meier, log_rank, restricted_mean, rmst_difference, stratified_log_rank
 from experiments.uplift import uplift_report
@@ -184,6 +184,19 @@ def test_shrinkage_pulls_to_the_prior_by_precision() -> None:
     assert shrink(1.0, 0.0, prior_sd=1.0) == (1.0, 0.0)
     assert expected_loss(Posterior(2.0, 0.0), Posterior(1.0, 0.0)) == 0.0
     assert expected_loss(Posterior(1.0, 0.0), Posterior(2.0, 0.0)) == 1.0
+
+
+def test_the_spread_of_past_effects_is_found_and_starts_at_the_minimum_effect() -> None:
+    assert prior_spread([], [], start=0.1) == pytest.approx(0.1)
+    # one exact effect of 0.3 beside a start of 0.1 that counts for four: (4 * 0.01 + 0.09) / 5
+    assert prior_spread([0.3], [0.0], start=0.1) == pytest.approx(math.sqrt(0.13 / 5))
+    # an estimate that is all noise changes next to nothing, and a hundred exact zeros leave a tenth
+    assert prior_spread([0.8], [1.0], start=0.1) == pytest.approx(0.1, rel=0.01)
+    assert prior_spread([0.0] * 1000, [0.0] * 1000, start=0.1) == pytest.approx(0.01)
+    rng = np.random.default_rng(5)
+    errors = rng.uniform(0.02, 0.2, 4000)
+    estimates = rng.normal(0.0, 0.06, errors.size) + rng.normal(0.0, errors)
+    assert prior_spread(estimates.tolist(), errors.tolist(), start=0.1) == pytest.approx(0.06, rel=0.1)
 
 
 def test_posteriors_that_make_no_sense_are_refused() -> None:
