@@ -39,9 +39,9 @@ def shrink(effect: float, se: float, *, prior_mean: float = 0.0, prior_sd: float
 def prior_spread(effects: Sequence[float], errors: Sequence[float], *, start: float) -> float:
     """Standard deviation of true effects around none, from past estimates and their standard errors.
 
-    Method of moments: E[effect**2] = spread**2 + error**2. An estimate counts for (start**2 / (start**2 + error**2))**2,
-    the inverse of its square's variance, so that imprecise ones hardly do; `start`, in the same unit and above 0, counts
-    for four exact ones. Source: DerSimonian and Laird 1986, with the mean known to be 0. The result is above 0.
+    Method of moments: E[effect**2] = spread**2 + error**2. An estimate counts for the inverse of its square's variance,
+    (start**2 / (start**2 + error**2))**2, so that imprecise ones hardly do; `start`, in the same unit and above 0,
+    counts for four exact ones. Source: DerSimonian and Laird 1986, with the mean known to be 0. The result is above 0.
     """
     variance, total = START_WEIGHT * start**2, START_WEIGHT
     for effect, error in zip(effects, errors, strict=True):

@@ -135,14 +135,5 @@ def _evidence(measurement: Measurement, plan: LookPlan, taken: list[LookRow]) ->
         arm_cost=cost,
         past_information=tuple(look.information for look in taken),
         monitor=tuple(monitor_results(measurement.design, collected)),
-        prior_sd=_prior_sd(measurement),
+        prior_sd=None if measurement.prior is None else measurement.prior.sd,
     )
-
-
-def _prior_sd(measurement: Measurement) -> float | None:
-    """How far true effects are thought to spread around none before any is seen: the effect worth acting on."""
-    design = measurement.design
-    primary = next((r for r in measurement.results if r.metric == design.primary and r.control_value is not None), None)
-    if primary is None or primary.control_value is None:
-        return None
-    return design.minimum_effect.absolute(primary.control_value) or None

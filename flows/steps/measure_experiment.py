@@ -12,9 +12,11 @@ from experiments.compare import compare_all
 from experiments.design import Design
 from experiments.errors import ExperimentError
 from experiments.results import Result
+from flows.steps.bayesian_view import describe_posteriors, wants_bayesian
 from flows.steps.collect_outcomes import Collected, collect_outcomes
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
+from flows.steps.past_effects import Prior, find_prior
 from flows.steps.repurchase_times import describe_times
 from flows.steps.segment_effects import describe_segments
 from warehouse.facts.outcomes import OUTCOMES
@@ -40,7 +42,9 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
-    """Other readings, shown and never decided upon: survival, waves, stratified, cace, segments, circumstances."""
+    """Other readings, shown and never decided upon: survival, waves, stratified, cace, segments, bayesian,
+    circumstances."""
+    prior: Prior | None = None
     matures_at: datetime | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -63,6 +67,7 @@ class Measurement:
             },
             "matures_at": None if self.matures_at is None else self.matures_at.isoformat(),
             "health": dict(self.health),
+            "prior": None if self.prior is None else self.prior.to_json(),
             "results": [result.to_json() for result in self.results],
             "totals": _totals(self.collected),
             "margin": None if self.margin is None else [result.to_json() for result in self.margin],
@@ -95,6 +100,9 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     collected = collect_outcomes(ws, design, now=now)
     results = compare_all(design, collected.outcomes, more=_ledger_moments(collected.tallies))
     health = examine_health(ws, design, collected, now=now)
+    prior = find_prior(ws, design, results, now=now)
+    posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) else []
+    views = _views(ws, design, collected) | {"bayesian": posteriors, "circumstances": health.circumstances}
     measurement = Measurement(
         design=design,
         as_of=now,
@@ -102,7 +110,8 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
         results=tuple(results),
         margin=_net_margin(design, collected),
         health=health.numbers,
-        views={**_views(ws, design, collected), "circumstances": health.circumstances},
+        views=views,
+        prior=prior,
         matures_at=_matures_at(design, collected),
     )
     with ws.ledger.begin() as tx:
