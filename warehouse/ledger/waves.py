@@ -106,19 +106,27 @@ class WaveRow:
 def wave_batches(
     assignments: pd.DataFrame, messages: pd.DataFrame | None = None, *, rows: int = BATCH_ROWS
 ) -> Iterator[WaveBatch]:
-    """Cut whole frames into batches by customer, in customer order, each customer with all its messages."""
-    assignments = assignments.sort_values("customer_id", kind="stable", ignore_index=True)
-    if messages is not None:
-        messages = messages.sort_values("customer_id", kind="stable", ignore_index=True)
+    """Cut whole frames into batches by customer, in customer order, each customer with all its messages.
+
+    Frames that are sorted by customer_id already are not copied.
+    """
+    assignments = _in_order(assignments)
+    if messages is None:
+        yield from (WaveBatch(assignments.iloc[start : start + rows]) for start in range(0, len(assignments), rows))
+        return
+    messages = _in_order(messages)
+    keys = messages["customer_id"].to_numpy(dtype=object)  # once: searching an Arrow column converts it each time
     for start in range(0, len(assignments), rows):
         part = assignments.iloc[start : start + rows]
-        if messages is None:
-            yield WaveBatch(part)
-            continue
-        keys = messages["customer_id"]
         low = keys.searchsorted(part["customer_id"].iloc[0], side="left")
         high = keys.searchsorted(part["customer_id"].iloc[-1], side="right")
         yield WaveBatch(part, messages.iloc[low:high])
+
+
+def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    if frame["customer_id"].is_monotonic_increasing:
+        return frame
+    return frame.sort_values("customer_id", kind="stable", ignore_index=True)
 
 
 def record_wave(ledger: Ledger, wave: Wave, batches: Iterable[WaveBatch]) -> WaveSummary:
