@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.errors import ChannelError
-from channels.message import Outgoing, Sms
+from channels.message import CHANNELS, Outgoing
 from channels.provider import Provider, SendResult
-from channels.sms_length import measure_sms
+from flows.steps.dispatch_pace import Pace
 from flows.steps.late_messages import put_off_late_messages
 from flows.steps.message_content import ContentMaker, Unsendable
+from flows.steps.reconcile_doubts import reconcile_doubts
 from flows.steps.sending_rules import Sending, read_sending
+from flows.steps.settlements import Attempt, settlement_of, suppressions_from
 from warehouse.facts.outcomes import purchased_since
 from warehouse.ledger.outbox import (
     ClaimedMessage,
     ClaimRequest,
     Settlement,
     claim,
-    in_doubt,
     intend,
     release,
     settle,
     skip,
     sweep,
 )
+from warehouse.ledger.suppressions import suppress_many
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
@@ -38,8 +41,6 @@ BATCH: Final = 500
 LEASE: Final = timedelta(minutes=10)
 SEND_TIMEOUT: Final = timedelta(seconds=60)
 """A lease must last so much longer than now for a message to be sent under it."""
-BACKOFF: Final = timedelta(minutes=1)
-"""Wait after a refusal that asks to try later."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Delivered:
     skipped: Counter[str] = field(default_factory=Counter)
     held: dict[str, str] = field(default_factory=dict)
     """Campaign -> why none of its messages may leave until somebody acts."""
+    resting: dict[str, str] = field(default_factory=dict)
+    """Channel -> why its account is left alone for now."""
 
     def counts(self) -> dict[str, int]:
         """The counts as plain numbers; `skipped` is the sum over its reasons."""
@@ -70,7 +73,8 @@ class Delivered:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
-        return {**self.counts(), "skipped_because": dict(sorted((+self.skipped).items())), "held": self.held}
+        skipped = dict(sorted((+self.skipped).items()))
+        return {**self.counts(), "skipped_because": skipped, "held": self.held, "resting": self.resting}
 
 
 def deliver_messages(
@@ -79,11 +83,13 @@ def deliver_messages(
     now: datetime,
     worker: str,
     limit: int | None = None,
+    pace: Pace | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Delivered:
     """Send every message whose slot is open at `now`, `limit` at most; may run in any number of processes at once.
 
-    Killed at any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
+    `pace` is kept by whoever delivers again and again; a run without one knows nothing of those before it. Killed at
+    any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
     Raises BookErrors where the campaign files cannot be read: nothing leaves then.
     """
     delivered = Delivered()
@@ -91,42 +97,62 @@ def deliver_messages(
     delivered.held.update(sending.held)
     swept = sweep(ws.ledger, now)
     delivered.skipped["expired"] += swept.expired
-    _retry_idempotent(ws, now)
-    put_off_late_messages(ws, sending, now, delivered)
-    maker = ContentMaker(ws, sending)
-    claimed_so_far = 0
-    while sending.experiments and (limit is None or claimed_so_far < limit):
-        room = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
-        claimed = claim(ws.ledger, _request(sending, worker, room, now))
-        if not claimed:
-            break
-        claimed_so_far += len(claimed)
-        _dispatch(ws, claimed, _Run(maker, sending, delivered, worker, now))
-        if progress is not None:
-            progress(claimed_so_far, max(claimed_so_far, limit or 0))
+    pace = pace or Pace({channel: ws.settings.providers.rate_per_s(channel) for channel in CHANNELS})
+    with asyncio.Runner() as runner:
+        try:
+            delivered.sent += reconcile_doubts(ws, sending, now=now, runner=runner).found
+            put_off_late_messages(ws, sending, now, delivered)
+            rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
+            run = _Run(ContentMaker(ws, sending), sending, delivered, worker, now, runner, pace, rng)
+            _send_all(ws, run, limit, progress)
+        finally:
+            runner.run(_close(list(ws.providers.values())))
+    delivered.resting.update(pace.resting())
     return delivered
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """What every batch of one delivery run needs."""
+    """What every batch of one delivery run needs; `now` goes on by what the run waits."""
 
     maker: ContentMaker
     sending: Sending
     delivered: Delivered
     worker: str
     now: datetime
+    runner: asyncio.Runner
+    pace: Pace
+    rng: random.Random
 
 
-def _request(sending: Sending, worker: str, limit: int, now: datetime) -> ClaimRequest:
+def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[int, int], None] | None) -> None:
+    claimed_so_far = 0
+    while run.sending.experiments and (limit is None or claimed_so_far < limit):
+        room = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
+        channels = run.pace.open_channels()
+        claimed = claim(ws.ledger, _request(run, channels, room)) if channels else []
+        if not claimed:
+            return
+        claimed_so_far += len(claimed)
+        _dispatch(ws, claimed, run)
+        if progress is not None:
+            progress(claimed_so_far, max(claimed_so_far, limit or 0))
+
+
+async def _close(providers: Sequence[Provider]) -> None:
+    for provider in providers:
+        await provider.close()
+
+
+def _request(run: _Run, channels: Sequence[str], limit: int) -> ClaimRequest:
     return ClaimRequest(
-        worker=worker,
-        channels=("sms", "email", "push"),
+        worker=run.worker,
+        channels=channels,
         limit=limit,
-        now=now,
+        now=run.now,
         lease=LEASE,
-        rules=sending.rules,
-        experiments=frozenset(sending.experiments),
+        rules=run.sending.rules,
+        experiments=frozenset(run.sending.experiments),
     )
 
 
@@ -144,8 +170,9 @@ def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> No
     skipped = {m.message_key: why.reason for m, why in unsendable if not why.hold and not why.failed}
     run.delivered.skipped.update(skipped.values())
     skip(ws.ledger, skipped, run.now, worker=run.worker, fence=fence)
+    tries = {message.message_key: message.attempts + 1 for message in claimed}
     for channel in sorted({message.channel for message in ready}):
-        _send(ws, [message for message in ready if message.channel == channel], run, fence)
+        _send_paced(ws, [message for message in ready if message.channel == channel], run, fence, tries)
 
 
 def _leave_out_buyers(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> list[ClaimedMessage]:
@@ -160,53 +187,47 @@ def _leave_out_buyers(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Ru
     return [m for m in claimed if m.message_key not in leaving]
 
 
-def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int) -> None:
+def _send_paced(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tries: Mapping[str, int]) -> None:
+    """Send a channel's messages as fast as its account may be used; what must wait for it goes back."""
+    channel = messages[0].channel
+    waiting = [message.key for message in messages]
+    for piece, waited_s in run.pace.slices(channel, messages):
+        run.now += timedelta(seconds=waited_s)
+        waiting = waiting[len(piece) :]
+        _send(ws, piece, run, fence, tries)
+    if waiting:
+        release(ws.ledger, waiting, run.worker, fence, run.now, reason="account_resting")
+
+
+def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tries: Mapping[str, int]) -> None:
     """Commit the intent, send what it allows, record what became of it."""
     provider = ws.providers[messages[0].channel]
     keys = [message.key for message in messages]
     allowed = set(intend(ws.ledger, keys, run.worker, fence, run.now, margin=SEND_TIMEOUT))
-    batch = [message for message in messages if message.key in allowed]
+    batch = {message.key: message for message in messages if message.key in allowed}
     release(ws.ledger, [key for key in keys if key not in allowed], run.worker, fence, run.now)
     if not batch:
         return
     try:
-        results = asyncio.run(_send_batch(provider, batch, run.now))
+        results = run.runner.run(_send_batch(provider, list(batch.values()), run.now))
     except ChannelError as error:
-        _settle(ws, run, [_unknown(message, provider, str(error), fence) for message in batch])
+        _settle(ws, run, [_unknown(message, provider, str(error), fence) for message in batch.values()])
         raise
-    contents = {message.key: message for message in batch}
-    _settle(ws, run, [_settlement(ws, provider, contents[r.key], r, run.now, fence) for r in results])
+    if wishes := suppressions_from(results, batch, provider, run.now):
+        suppress_many(ws.ledger, wishes)
+    _settle(
+        ws,
+        run,
+        [
+            settlement_of(ws, batch[r.key], r, Attempt(provider, run.now, fence, tries[r.key]), rng=run.rng)
+            for r in results
+        ],
+    )
+    run.pace.learn(provider.channel, results)
 
 
 async def _send_batch(provider: Provider, batch: Sequence[Outgoing], now: datetime) -> list[SendResult]:
-    try:
-        return await provider.send(batch, now=now)
-    finally:
-        await provider.close()
-
-
-def _settlement(
-    ws: Workspace, provider: Provider, message: Outgoing, result: SendResult, now: datetime, fence: int
-) -> Settlement:
-    segments = measure_sms(message.content.body).segments if isinstance(message.content, Sms) else None
-    price = getattr(ws.settings.prices, message.channel).amount
-    told = Settlement(
-        message_key=result.key,
-        state="sent",
-        provider=provider.name,
-        provider_id=result.provider_id,
-        provider_code=result.code,
-        fence=fence,
-    )
-    match result.outcome:
-        case "accepted":
-            return replace(told, segments=segments, cost_micros=round(price * (segments or 1) * 1_000_000))
-        case "permanent":
-            return replace(told, state="failed", reason=result.code or "refused")
-        case "transient":
-            return replace(told, state="pending", reason=result.code or "try_later", not_before=now + BACKOFF)
-        case "unknown":
-            return replace(told, state="in_doubt", reason=result.code or "unknown")
+    return await provider.send(batch, now=now)
 
 
 def _failure(message: ClaimedMessage, why: Unsendable, fence: int) -> Settlement:
@@ -236,15 +257,3 @@ def _hold(run: _Run, message: ClaimedMessage, reason: str) -> None:
         run.sending.experiments.discard(message.experiment_id)
         run.delivered.held[message.campaign] = reason
         _log.error("campaign %s is held: %s", message.campaign, reason)
-
-
-def _retry_idempotent(ws: Workspace, now: datetime) -> None:
-    """Messages in doubt at a provider that honours our key are sent again under the same key: it takes them once."""
-    for channel, provider in ws.providers.items():
-        if provider.capability != "K":
-            continue
-        with ws.ledger.read() as tx:
-            doubtful = in_doubt(tx, channel=channel)
-        news = [Settlement(message_key=row.message_key, state="pending", reason="same_key") for row in doubtful]
-        if news:
-            settle(ws.ledger, news, now)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from campaigns.offers import Offer, offer_facts
 from channels.errors import RenderError
 from channels.message import Address, Channel, Outgoing
 from channels.variables import ADDRESS_FIELDS, sample_context
+from flows.steps.unsubscribe import unsubscribe_urls
 from warehouse.facts.contacts import Contact, look_up_contacts
 from warehouse.ledger.outbox import ClaimedMessage
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from flows.settings import Company
     from flows.steps.sending_rules import Sending
     from flows.wiring import Workspace
-
-TOKEN_CHARACTERS: Final = 43
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +40,19 @@ class ContentMaker:
     def make(self, claimed: Sequence[ClaimedMessage]) -> tuple[list[Outgoing], list[tuple[ClaimedMessage, Unsendable]]]:
         """Split claimed messages into those ready to leave and those that cannot, each with its reason."""
         contacts = look_up_contacts(self._ws.facts, sorted({message.customer_id for message in claimed}))
+        links = unsubscribe_urls(self._ws, [(m.customer_id, m.channel) for m in claimed if m.customer_id in contacts])
         ready: list[Outgoing] = []
         unsendable: list[tuple[ClaimedMessage, Unsendable]] = []
         for message in claimed:
-            made = self._make_one(message, contacts.get(message.customer_id))
+            link = links.get((message.customer_id, message.channel), "")
+            made = self._make_one(message, contacts.get(message.customer_id), link)
             if isinstance(made, Outgoing):
                 ready.append(made)
             else:
                 unsendable.append((message, made))
         return ready, unsendable
 
-    def _make_one(self, message: ClaimedMessage, contact: Contact | None) -> Outgoing | Unsendable:
+    def _make_one(self, message: ClaimedMessage, contact: Contact | None, link: str) -> Outgoing | Unsendable:
         if contact is None:
             return Unsendable("customer_gone")
         if not contact.consents.get(message.channel, False):
@@ -63,7 +61,6 @@ class ContentMaker:
         address = contact.address(channel)
         if not address:
             return Unsendable("no_address")
-        link = unsubscribe_url(self._ws.settings.company, self._ws.secret, message.customer_id, message.channel)
         offer = self._sending.files[message.campaign].offers.get(message.offer or "")
         context = message_context(message, contact, offer, company=self._ws.settings.company, link=link)
         try:
@@ -118,13 +115,6 @@ def customer_fields(contact: Contact) -> dict[str, Any]:
         **{f"consent_{channel}": allowed for channel, allowed in contact.consents.items()},
     }
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def unsubscribe_url(company: Company, secret: str, customer_id: str, channel: str) -> str:
-    """The customer's own link to end the messages of a channel: short enough that no mail program folds it."""
-    digest = hmac.new(secret.encode(), f"unsubscribe.{channel}.{customer_id}".encode(), hashlib.sha256).digest()
-    token = base64.urlsafe_b64encode(digest).decode().rstrip("=")[:TOKEN_CHARACTERS]
-    return f"{company.unsubscribe_url.rstrip('/')}/{token}"
 
 
 def _headers(channel: str, link: str) -> dict[str, str]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.offers import Offer, offer_code, offer_facts
 from channels.message import Push, Sms
 from channels.sms_length import measure_sms
+from channels.tokens import TOKEN_CHARACTERS
 from channels.variables import sample_context
-from flows.steps.message_content import customer_fields, unsubscribe_url
+from flows.steps.message_content import customer_fields
 from flows.steps.planning_rules import experiment_name
+from flows.steps.unsubscribe import unsubscribe_url
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.errors import FactsError
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from campaigns.book import CampaignFile
     from channels.message import Channel
     from flows.wiring import Workspace
+
+_SAMPLE_TOKEN: Final = "A" * TOKEN_CHARACTERS
+"""As long as a real one, and nobody's."""
 
 
 def preview_messages(ws: Workspace, campaign: str, *, customer_id: str | None, as_of: datetime) -> list[dict[str, Any]]:
@@ -33,7 +38,7 @@ def preview_messages(ws: Workspace, campaign: str, *, customer_id: str | None, a
         offer = file.offers.get(arm.offer or "")
         for number, step in enumerate(arm.steps, start=1):
             for channel in step.channels:
-                context = _context(ws, file, name, fields, channel)
+                context = _context(ws, file, name, fields)
                 context["offer"] = _offer(ws, file, offer, fields["customer_id"], locale, as_of)
                 shown.append(_render(ws, channel, step.template, context, locale) | {"arm": name, "step": number})
     return shown
@@ -51,13 +56,13 @@ def _customer(ws: Workspace, customer_id: str | None) -> tuple[dict[str, Any], s
     return customer_fields(contact), contact.locale
 
 
-def _context(ws: Workspace, file: CampaignFile, arm: str, fields: dict[str, Any], channel: str) -> dict[str, Any]:
+def _context(ws: Workspace, file: CampaignFile, arm: str, fields: dict[str, Any]) -> dict[str, Any]:
     company = ws.settings.company
     return {
         "customer": fields,
         "company": {"name": company.name, "postal_address": company.postal_address, "website": company.website},
         "campaign": {"name": file.campaign.name, "arm": arm},
-        "unsubscribe_url": unsubscribe_url(company, "preview", str(fields["customer_id"]), channel),
+        "unsubscribe_url": unsubscribe_url(ws.settings, _SAMPLE_TOKEN),
     }
 
 

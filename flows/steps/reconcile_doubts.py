@@ -1,0 +1,118 @@
+"""Settles messages in doubt as far as their provider allows: K by its key, Q by asking, N not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
+
+from channels.errors import ChannelError
+from channels.message import Outgoing
+from channels.provider import Provider, SendResult
+from flows.steps.message_content import ContentMaker
+from flows.steps.settlements import Attempt, settlement_of
+from warehouse.ledger.doubts import Doubt, doubts
+from warehouse.ledger.outbox import Settlement, in_doubt, settle
+
+if TYPE_CHECKING:
+    from flows.steps.sending_rules import Sending
+    from flows.wiring import Workspace
+
+AT_ONCE: Final = 500
+_log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Queryable(Provider, Protocol):
+    """A provider of capability Q."""
+
+    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+        """accepted: it took this very message; any other result: it cannot tell; None: it has taken nothing like it.
+
+        Raises ChannelError where it cannot be asked now.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What became of messages in doubt: found at the provider, or to be sent again because surely not taken."""
+
+    found: int = 0
+    resent: int = 0
+
+
+def reconcile_doubts(ws: Workspace, sending: Sending, *, now: datetime, runner: asyncio.Runner) -> Reconciled:
+    """Settle what can be settled; call it after the sweep. What stays in doubt is counted and waits for a person.
+
+    A provider is asked only about attempts older than providers.twilio.reconcile_after: an acceptance may show late.
+    """
+    found = resent = 0
+    for channel, provider in ws.providers.items():
+        if provider.capability == "K":
+            resent += _by_key(ws, channel, now)
+        elif provider.capability == "Q" and isinstance(provider, Queryable):
+            news = _by_query(ws, sending, provider, now, runner)
+            settle(ws.ledger, news, now)
+            found += sum(item.state == "sent" for item in news)
+            resent += sum(item.state == "pending" for item in news)
+    return Reconciled(found, resent)
+
+
+def _by_key(ws: Workspace, channel: str, now: datetime) -> int:
+    """A provider that honours our key takes a message once, however often it is sent under it."""
+    with ws.ledger.read() as tx:
+        doubtful = in_doubt(tx, channel=channel)
+    news = [Settlement(message_key=row.message_key, state="pending", reason="same_key") for row in doubtful]
+    return settle(ws.ledger, news, now).applied if news else 0
+
+
+def _by_query(
+    ws: Workspace, sending: Sending, provider: Queryable, now: datetime, runner: asyncio.Runner
+) -> list[Settlement]:
+    grace: timedelta = ws.settings.providers.twilio.reconcile_after
+    with ws.ledger.read() as tx:
+        listed = doubts(tx, channel=provider.channel, intent_before=now - grace, limit=AT_ONCE)
+    mine = [
+        doubt
+        for doubt in listed
+        if doubt.provider in (None, provider.name) and doubt.message.experiment_id in sending.experiments
+    ]
+    if not mine:
+        return []
+    ready, _ = ContentMaker(ws, sending).make([doubt.message for doubt in mine])
+    asked = {message.key: message for message in ready}
+    since = {doubt.message.message_key: doubt for doubt in mine}
+    answers = runner.run(_ask(provider, [(message, since[message.key]) for message in ready]))
+    attempt = Attempt(cast(Provider, provider), now, fence=None)
+    rng = random.Random(0)  # noqa: S311 (nothing here waits: no result is transient)
+    news = []
+    for key, answer in answers:
+        if answer is None:
+            news.append(Settlement(message_key=key, state="pending", reason="not_at_provider"))
+        elif answer.outcome == "accepted":
+            news.append(settlement_of(ws, asked[key], answer, attempt, rng=rng))
+    return news
+
+
+async def _ask(provider: Queryable, messages: Sequence[tuple[Outgoing, Doubt]]) -> list[tuple[str, SendResult | None]]:
+    """The provider's answers by message key; those it could not give are left out."""
+    results = await asyncio.gather(
+        *(provider.find(message, since=doubt.intent_at) for message, doubt in messages), return_exceptions=True
+    )
+    answers: list[tuple[str, SendResult | None]] = []
+    failures = 0
+    for (message, _), result in zip(messages, results, strict=True):
+        if isinstance(result, ChannelError):
+            failures += 1
+        elif isinstance(result, BaseException):
+            raise result
+        else:
+            answers.append((message.key, result))
+    if failures:
+        _log.warning("%s could not be asked about %d messages in doubt; they stay so", provider.name, failures)
+    return answers
