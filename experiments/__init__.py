@@ -1,7 +1,7 @@
 """Maths: design, assignment, comparison, decision.
 
-`from experiments import analyze` is the notebook's entry (`Look` and `Prior` are two of its arguments); it is imported on
-first use, so that importing the room costs neither scipy nor pandas.
+`from experiments import analyze` is the notebook's entry (`Look` and `Prior` are two of its arguments); it is imported
+on first use, so that importing the room costs neither scipy nor pandas.
 """
 
 from __future__ import annotations

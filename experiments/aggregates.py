@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
+LARGEST = 1e75  # sums beyond it are refused: their squares and cubes would overflow
 _BLOCK = 8192  # rows at a time: they stay in the processor's cache (twice as fast as all at once for a million rows)
 
 
@@ -40,9 +41,12 @@ class Moments:
                 f"moments: {width} columns {self.columns} need as many distinct names, sums, rows and columns of "
                 f"cross products; got {len(self.sums)} sums and {[len(row) for row in self.central]}"
             )
-        numbers = [*self.sums, *self.cubes, *(value for row in self.central for value in row)]
-        if self.n < 0 or not all(math.isfinite(value) for value in numbers):
-            raise ExperimentError(f"moments of {self.columns}: n must be >= 0 and every sum finite; got n = {self.n}")
+        spreads = [value for row in self.central for value in row]
+        bounded = [(self.sums, LARGEST), (spreads, LARGEST**2), (self.cubes, LARGEST**3)]
+        if self.n < 0 or not all(abs(value) <= most for values, most in bounded for value in values):
+            raise ExperimentError(
+                f"moments of {self.columns}: n must be >= 0 and every sum finite (up to {LARGEST:g}); got n = {self.n}"
+            )
 
     @classmethod
     def empty(cls, columns: Sequence[str]) -> Moments:
@@ -61,7 +65,8 @@ class Moments:
         rows = np.asarray(matrix, dtype=np.float64).reshape(-1, len(columns)) if len(columns) else np.empty((0, 0))
         if rows.shape[0] == 0:
             return cls.empty(columns)
-        sums = rows.sum(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            sums = rows.sum(axis=0)
         if not np.isfinite(sums).all():
             raise ExperimentError(f"moments: columns {tuple(columns)} hold missing or infinite values; fill them first")
         central, cubes = _central(rows, sums / rows.shape[0])
@@ -295,7 +300,7 @@ def _central(rows: NDArray[np.float64], means: NDArray[np.float64]) -> tuple[NDA
     import numpy as np
 
     central, cubes = np.zeros((means.size, means.size)), np.zeros(means.size)
-    with np.errstate(over="ignore", invalid="ignore"):  # beyond 1e100: refused by Moments, as not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused by Moments
         for start in range(0, rows.shape[0], _BLOCK):
             away = rows[start : start + _BLOCK] - means
             squares = away * away

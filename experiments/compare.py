@@ -150,7 +150,7 @@ def _compare_means(blank: Result, metric: Metric, sides: tuple[Moments, Moments]
     """Means, ratios and everything CUPED-adjusted: one number per unit with a mean and a variance."""
     samples = [_sample(metric, side, options.adjusting) for side in sides]
     arm, control = samples[0], samples[1]
-    if arm is None or control is None:
+    if arm is None or control is None or not arm.in_range or not control.in_range:
         return replace(blank, status="insufficient_data")
     values: dict[str, Any] = {
         "arm_value": arm.mean,
@@ -186,7 +186,9 @@ def ratio_sample(moments: Moments, numerator: str, denominator: str) -> Sample |
         return None
     ratio = moments.mean(numerator) / below
     variance = (
-        moments.var(numerator) - 2.0 * ratio * moments.cov(numerator, denominator) + ratio**2 * moments.var(denominator)
+        moments.var(numerator)
+        - 2.0 * ratio * moments.cov(numerator, denominator)
+        + ratio * ratio * moments.var(denominator)
     )
     return Sample(ratio, max(0.0, variance) / below**2, moments.n)
 

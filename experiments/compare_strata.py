@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.aggregates import Moments, SurvivalCounts
+from experiments.aggregates import LARGEST, Moments, SurvivalCounts
 from experiments.compare import counts_of, cuped_adjustment
 from experiments.cuped import Adjustment
 from experiments.distributions import normal_ppf, two_sided
@@ -118,7 +118,7 @@ def _weighted_ratio(metric: Metric, parts: Sequence[tuple[float, Moments]]) -> M
         return None
     ratio, (y, x) = above / below, metric.columns
     variance = sum(
-        weight**2 / part.n * max(0.0, part.var(y) - 2.0 * ratio * part.cov(y, x) + ratio**2 * part.var(x))
+        weight**2 / part.n * max(0.0, part.var(y) - 2.0 * ratio * part.cov(y, x) + ratio * ratio * part.var(x))
         for weight, part in parts
     )
     return Mean(ratio, variance / below**2)
@@ -149,7 +149,7 @@ def _blank(metric: Metric, arm: str, frame: Stratification, sizes: Mapping[str, 
 def _result(blank: Result, arm: Mean | None, control: Mean | None, frame: Stratification, prefix: str) -> Result:
     if not blank.n_control:
         return replace(blank, status="no_control")
-    if arm is None or control is None:
+    if arm is None or control is None or not _in_range(arm, control):
         return replace(blank, status="insufficient_data")
     gap, se = arm.value - control.value, math.sqrt(arm.variance + control.variance)
     shown = replace(blank, arm_value=arm.value, control_value=control.value, difference=gap)
@@ -160,6 +160,10 @@ def _result(blank: Result, arm: Mean | None, control: Mean | None, frame: Strati
     values |= {"lower_80": gap + normal_ppf(0.2) * se, "lower_95": gap + normal_ppf(0.05) * se}
     values |= {"upper_95": gap + normal_ppf(0.95) * se, "se": se, "method": f"{prefix}post-stratified, normal"}
     return replace(shown, **values, **_lift(blank.kind, arm, control, critical))
+
+
+def _in_range(*sides: Mean) -> bool:
+    return all(abs(side.value) <= LARGEST and side.variance <= LARGEST**2 for side in sides)
 
 
 def _lift(kind: str, arm: Mean, control: Mean, critical: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from experiments.aggregates import Moments
+from experiments.aggregates import LARGEST, Moments
 from experiments.distributions import pearson3_ppf, pearson3_sf, t_ppf, t_sf, two_sided
 
 TINY = 1e-100  # nothing that is measured lies closer to 0; below, squares and cubes would underflow
@@ -23,6 +23,11 @@ class Sample(NamedTuple):
     def mean_variance(self) -> float:
         """Variance of the mean."""
         return self.variance / self.n
+
+    @property
+    def in_range(self) -> bool:
+        """Whether the numbers can be squared and multiplied without overflow (nan is not)."""
+        return abs(self.mean) <= LARGEST and self.variance <= LARGEST**2
 
     @classmethod
     def of(cls, moments: Moments, column: str) -> Sample:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from experiments.means import TINY, Sample
 
+_EXPONENT = 700.0  # beyond, exp overflows
+
 
 class Mean(NamedTuple):
     """A mean (or share, or ratio) and the variance of that mean."""
@@ -39,11 +41,16 @@ def delta_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
 
 
 def log_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
-    """Log-scale interval; None unless both values are positive. Source: Katz et al. 1978 (vector rel_lift_log_prop)."""
+    """Log-scale interval; None unless both values are positive and its limits are finite.
+
+    Source: Katz et al. 1978 (vector rel_lift_log_prop).
+    """
     if control.value <= TINY or arm.value <= TINY:
         return None
     ratio = arm.value / control.value
     half = critical * math.sqrt(arm.variance / arm.value**2 + control.variance / control.value**2)
+    if not half < _EXPONENT or not math.isfinite(ratio):
+        return None
     return Lift(ratio - 1.0, ratio * math.exp(-half) - 1.0, ratio * math.exp(half) - 1.0)
 
 
@@ -59,8 +66,10 @@ def fieller_lift(arm: Mean, control: Mean, *, critical: float) -> Lift | None:
     if blur >= 1.0:
         return None
     ratio = arm.value / control.value
-    inner = arm.variance * (1.0 - blur) + ratio**2 * control.variance
+    inner = arm.variance * (1.0 - blur) + ratio * ratio * control.variance
     half = critical / control.value * math.sqrt(max(0.0, inner))
+    if not math.isfinite(ratio / (1.0 - blur)) or not math.isfinite(half / (1.0 - blur)):
+        return None
     return Lift(ratio - 1.0, (ratio - half) / (1.0 - blur) - 1.0, (ratio + half) / (1.0 - blur) - 1.0)
 
 

@@ -181,7 +181,7 @@ class _Rows:
         matrix = np.empty((self.order.size, len(distinct)), order="F")
         for place, column in enumerate(distinct):
             matrix[:, place] = table.numbers(column)[self.order]
-        gaps = np.isnan(matrix.sum(axis=1)) if table.missing == "drop" else None
+        gaps = np.asarray(np.isnan(matrix).any(axis=1)) if table.missing == "drop" else None
 
         def cell(start: int, end: int) -> Moments:
             part = matrix[start:end]
