@@ -20,12 +20,30 @@ class Sms:
 
 
 @dataclass(frozen=True, slots=True)
-class Email:
-    """An e-mail: its subject on one line, its HTML and its plain text."""
+class SharedEmail:
+    """What many e-mails have in common: subject, HTML and text with a tag wherever a value of one customer belongs.
+
+    No tag is part of another one, and a tag stands nowhere but where a value belongs.
+    """
 
     subject: str
     html: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """An e-mail: its subject on one line, its HTML and its plain text.
+
+    `shared` is the same e-mail with tags in place of the customer's values, `values` what each tag stands for, escaped
+    where HTML needs it: replacing every tag in `shared` by its value gives this e-mail to the character.
+    """
+
+    subject: str
+    html: str
+    text: str
+    shared: SharedEmail | None = field(default=None, repr=False, compare=False)
+    values: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

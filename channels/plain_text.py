@@ -15,6 +15,9 @@ _TOKEN: Final = re.compile(r"<!--|<[!?][^<>]*>|<(/?)([A-Za-z][A-Za-z0-9]*)([^<>]
 _HREF: Final = re.compile(r"""\bhref\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _SPACE: Final = re.compile(r"[ \t\r\n\f\v]+")
 
+LINKS: Final = ("https:", "http:", "mailto:")
+"""How an address begins that is written out behind its link."""
+
 _UNSEEN: Final = frozenset({"head", "script", "style", "title", "template"})
 _PARAGRAPHS: Final = frozenset(
     {"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "blockquote", "pre", "table", "hr"}
@@ -94,7 +97,7 @@ class _Writer:
         if name == "a" and self._link is not None:
             address, start = self._link
             self._link = None
-            if address.startswith(("https:", "http:", "mailto:")) and "".join(self._pieces[start:]).strip() != address:
+            if address.startswith(LINKS) and "".join(self._pieces[start:]).strip() != address:
                 self._set_off(True)
                 self._pieces.append(f"<{address}>")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jinja2 import Environment, TemplateNotFound, TemplateSyntaxError, nodes
@@ -19,13 +19,37 @@ class Reference:
 
 def find_references(environment: Environment, template: str) -> Iterator[Reference]:
     """Every use of a variable that must come from outside, in the template and all it includes, imports or extends."""
-    trees: dict[str, nodes.Template] = {}
-    _collect(environment, template, trees)
-    own = set(environment.globals) | {name for tree in trees.values() for name in _assigned(tree)}
+    trees = read_trees(environment, template)
+    own = set(environment.globals) | assigned_names(trees)
     for file, tree in trees.items():
         for node, path in _paths(tree):
             if path.split(".")[0] not in own:
                 yield Reference(path, file, node.lineno)
+
+
+def read_trees(environment: Environment, template: str) -> dict[str, nodes.Template]:
+    """The syntax trees of a template and of all it includes, imports or extends by name."""
+    trees: dict[str, nodes.Template] = {}
+    _collect(environment, template, trees)
+    return trees
+
+
+def assigned_names(trees: Mapping[str, nodes.Template]) -> frozenset[str]:
+    """Names the templates give a value themselves."""
+    return frozenset(name for tree in trees.values() for name in _assigned(tree))
+
+
+def chain_of(node: nodes.Node) -> str | None:
+    """`customer.first_name` for the expression that asks for it, None for any other expression."""
+    if isinstance(node, nodes.Name):
+        return node.name if node.ctx == "load" else None
+    if isinstance(node, nodes.Getattr):
+        below = chain_of(node.node)
+        return None if below is None else f"{below}.{node.attr}"
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
+        below = chain_of(node.node)
+        return None if below is None else f"{below}.{node.arg.value}"
+    return None
 
 
 def _collect(environment: Environment, template: str, trees: dict[str, nodes.Template]) -> None:
@@ -67,21 +91,9 @@ def _assigned(tree: nodes.Template) -> Iterator[str]:
 
 def _paths(node: nodes.Node) -> Iterator[tuple[nodes.Node, str]]:
     """Every chain of names below a node, the longest each: customer.first_name, not also customer."""
-    path = _chain(node)
+    path = chain_of(node)
     if path is not None:
         yield node, path
         return
     for child in node.iter_child_nodes():
         yield from _paths(child)
-
-
-def _chain(node: nodes.Node) -> str | None:
-    if isinstance(node, nodes.Name):
-        return node.name if node.ctx == "load" else None
-    if isinstance(node, nodes.Getattr):
-        below = _chain(node.node)
-        return None if below is None else f"{below}.{node.attr}"
-    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-        below = _chain(node.node)
-        return None if below is None else f"{below}.{node.arg.value}"
-    return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -12,25 +11,20 @@ from typing import Any, Final
 from jinja2 import Template, TemplateError, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from channels.budget import WorkLimitError, budgeted
+from channels.budget import WorkLimitError
+from channels.email_html import MarkupError
 from channels.errors import ChannelError, RenderError
 from channels.message import Channel, Content, Email, Push, Sms
+from channels.output import render_bounded
 from channels.plain import plain_copy
 from channels.plain_text import to_plain_text
 from channels.references import Reference, find_references
 from channels.sandbox import Environment, Escaping
+from channels.shared_email import LINE_BREAKS, SharedEmails, finish_part
 from channels.template_files import FolderLoader, TemplateIndex
 
 __all__ = ["Reference", "RenderError", "Renderer"]
 
-MAX_OUTPUT: Final[Mapping[str, int]] = {
-    "txt": 4_000,
-    "subject": 1_000,
-    "html": 250_000,
-    "text": 250_000,
-    "json": 16_000,
-}
-"""Characters a part may have once rendered."""
 MAX_PUSH_BYTES: Final = 4_000
 """Bytes of title, body and data together; the push services take 4,096 for the whole message."""
 
@@ -41,7 +35,6 @@ _ESCAPING: Final[Mapping[str, Escaping]] = {
     "html": "html",
     "json": "json",
 }
-_LINE_BREAKS: Final = re.compile("[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 
 
 class Renderer:
@@ -56,6 +49,7 @@ class Renderer:
         loader = FolderLoader(folders)
         kinds: tuple[Escaping, ...] = ("text", "html", "json")
         self._environments = {escaping: Environment(escaping, loader) for escaping in kinds}
+        self._shared = SharedEmails(loader)
 
     def render(
         self, channel: Channel, template: str, context: Mapping[str, Any], *, locale: str | None = None
@@ -64,13 +58,17 @@ class Renderer:
 
         The most specific language variant that fits `locale` is used (zh-CN, then zh, then the one without a language).
         Raises RenderError with the template's file and line: an unknown or missing variable, a line break in a subject,
-        a template that works too much or gives too much, broken JSON.
+        a template that works too much or gives too much, broken JSON or MJML.
+        E-mails for customers that differ in printed values only share what they have in common (Email.shared).
         """
         parts = self._index.parts(channel, template, locale)
         try:
             values = plain_copy(context)
         except ChannelError as error:
             raise RenderError(f"{channel}/{template}", None, str(error)) from None
+        shared = self._shared.render(parts, values) if channel == "email" else None
+        if shared is not None:
+            return shared
         texts = {part: self._render_part(part, path, values) for part, path in parts.items()}
         if channel == "sms":
             return _sms(texts["txt"], parts["txt"])
@@ -101,23 +99,12 @@ class Renderer:
 
     def _render_part(self, part: str, path: str, values: dict[str, Any]) -> str:
         try:
-            with budgeted():
-                return _bounded_output(self._environments[_ESCAPING[part]].get_template(path), values, MAX_OUTPUT[part])
+            text = render_bounded(self._environments[_ESCAPING[part]].get_template(path), values, part)
+            return finish_part(text, path) if part == "html" else text
         except RenderError:
             raise
         except Exception as error:  # noqa: BLE001 (a template can raise anything; all of it is the template's error)
             raise _explained(error, path) from None
-
-
-def _bounded_output(template: Template, values: dict[str, Any], most: int) -> str:
-    pieces: list[str] = []
-    length = 0
-    for piece in template.root_render_func(template.new_context(dict(values))):
-        length += len(piece)
-        if length > most:
-            raise WorkLimitError(f"the rendered text has more than {most:,} characters")
-        pieces.append(piece)
-    return "".join(pieces)
 
 
 def _sms(text: str, path: str) -> Sms:
@@ -131,7 +118,7 @@ def _email(texts: Mapping[str, str], parts: Mapping[str, str]) -> Email:
     subject = texts["subject"].strip()
     if not subject:
         raise RenderError(parts["subject"], None, "the subject is empty")
-    if _LINE_BREAKS.search(subject):
+    if LINE_BREAKS.search(subject):
         raise RenderError(parts["subject"], None, "a line break in the subject: the template or a value in it has one")
     html = texts["html"].strip()
     text = texts.get("text", "").strip() or to_plain_text(html)
@@ -174,7 +161,7 @@ def _sentence(error: BaseException) -> str:
         return f"no template {error.name!r} to include"
     if isinstance(error, RecursionError):
         return "templates, blocks or macros that include themselves, or an expression nested too deeply"
-    if isinstance(error, (TemplateSyntaxError, UndefinedError, SecurityError, WorkLimitError, TypeError)):
+    if isinstance(error, (TemplateSyntaxError, UndefinedError, SecurityError, WorkLimitError, MarkupError, TypeError)):
         return str(error)
     return f"{type(error).__name__} while rendering"
 

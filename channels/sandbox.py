@@ -27,6 +27,7 @@ from channels.filters import FILTERS, join_pieces, reject_nested
 from channels.nearest import nearest
 
 Escaping = Literal["text", "html", "json"]
+Rewrite = Callable[[nodes.Template, str], None]
 
 _METHODS: Final[Mapping[type, frozenset[str]]] = {
     str: frozenset(
@@ -78,8 +79,12 @@ class Environment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self, escaping: Escaping, loader: BaseLoader) -> None:
-        """`escaping` is how printed values are made safe: not at all, for HTML, or for the inside of JSON strings."""
+    def __init__(self, escaping: Escaping, loader: BaseLoader, *, rewrite: Rewrite | None = None) -> None:
+        """`escaping` is how printed values are made safe: not at all, for HTML, or for the inside of JSON strings.
+
+        `rewrite` may change the syntax tree of each file before it is metered; it is given tree and name.
+        """
+        self._rewrite = rewrite
         super().__init__(
             loader=loader,
             undefined=ExplainingUndefined,
@@ -101,7 +106,10 @@ class Environment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         self._check_size(source, name, filename)
-        tree: nodes.Template = _Meter(name, filename).visit(super()._parse(source, name, filename))
+        parsed = super()._parse(source, name, filename)
+        if self._rewrite is not None:
+            self._rewrite(parsed, name or "")
+        tree: nodes.Template = _Meter(name, filename).visit(parsed)
         tree.body.insert(0, _charge_node(tree))
         return tree
 

@@ -23,6 +23,8 @@ PARTS: Final[dict[Channel, tuple[str, ...]]] = {
 }
 """The parts of a channel's template, the one that decides on the language first."""
 OPTIONAL_PARTS: Final = frozenset({"text"})
+IS_MJML: Final = ".mjml.j2"
+"""How the name of a file ends that holds MJML in place of an e-mail's HTML."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 _FILE: Final = re.compile(
@@ -65,6 +67,7 @@ class TemplateIndex:
         """Looks at the folders once per channel, when first asked."""
         self._folders = tuple(folders)
         self._found: dict[Channel, dict[tuple[str, str, str], str]] = {}
+        self._twice: set[str] = set()
 
     def exists(self, channel: Channel, template: str) -> bool:
         """Whether the template has its main part in any language."""
@@ -96,20 +99,29 @@ class TemplateIndex:
         files, main = self._of(channel), PARTS[channel][0]
         for tag in _fallbacks(locale):
             if (template, tag, main) in files:
+                self._refuse_both(files[template, tag, main])
                 return _complete(channel, template, tag, files)
         found = [locale or "the default" for locale in self.locales(channel, template)]
         hint = f"it exists in {', '.join(found)} only; add one without a language" if found else "create it"
         raise RenderError(f"{channel}/{template}.{main}.j2", None, f"no such template; {hint}")
 
+    def _refuse_both(self, path: str) -> None:
+        if path in self._twice:
+            raise RenderError(path, None, "there is MJML and HTML of the same template; keep one of the two files")
+
     def _of(self, channel: Channel) -> dict[tuple[str, str, str], str]:
         if channel not in self._found:
             found: dict[tuple[str, str, str], str] = {}
             for folder in self._folders:
+                here: dict[tuple[str, str, str], str] = {}
                 for path in sorted((folder / channel).glob("*.j2")):
                     match = _FILE.fullmatch(path.name)
                     if match:
-                        key = (match["name"], (match["locale"] or "").lower(), match["part"])
-                        found.setdefault(key, f"{channel}/{path.name}")
+                        part = "html" if path.name.endswith(IS_MJML) else match["part"]
+                        key = (match["name"], (match["locale"] or "").lower(), part)
+                        if here.setdefault(key, f"{channel}/{path.name}") != f"{channel}/{path.name}":
+                            self._twice.add(here[key])
+                found = here | found
             self._found[channel] = found
         return self._found[channel]
 
@@ -118,7 +130,7 @@ def _complete(channel: Channel, template: str, tag: str, files: dict[tuple[str, 
     parts = {part: files[template, tag, part] for part in PARTS[channel] if (template, tag, part) in files}
     for part in PARTS[channel]:
         if part not in parts and part not in OPTIONAL_PARTS:
-            stem = parts[PARTS[channel][0]].removesuffix(f".{PARTS[channel][0]}.j2")
+            stem = parts[PARTS[channel][0]].rsplit(".", 2)[0]
             raise RenderError(f"{stem}.{part}.j2", None, f"no such template; {parts[PARTS[channel][0]]} needs it")
     return parts
 
