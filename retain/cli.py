@@ -13,6 +13,9 @@ from retain.commands import analysis, campaign, data, experiment, operation, wor
 
 ROOMS: Final = frozenset({"retain", "web", "flows", "warehouse", "campaigns", "experiments", "channels"})
 
+INTERRUPTED: Final = 130
+"""What typer gives for Ctrl-C."""
+
 app = typer.Typer(
     name="retain",
     help="Retention campaigns as code, measured honestly.",
@@ -33,6 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         outcome = command.main(args=list(arguments), prog_name="retain", standalone_mode=False)
     except Exception as error:  # noqa: BLE001  (the last line of defence: every error becomes one message and exit code 1)
         return _report(error)
+    if outcome == INTERRUPTED:
+        return _report(typer.Abort())
     return outcome if isinstance(outcome, int) else 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, Final, get_args
+from types import UnionType
+from typing import Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -63,6 +64,11 @@ def settings_page() -> str:
     lines = ["## At the top of the file", "", *_settings_table(Settings, ())]
     for path, model in _sections(Settings, ()):
         lines += ["", f"## [{'.'.join(path)}]", "", _first_line(model), "", *_settings_table(model, path)]
+    for name, field in Settings.model_fields.items():
+        for model in _models_in(get_args(field.annotation)) if get_origin(field.annotation) is tuple else ():
+            rows = [(f"`{f.alias or key}`", _default(f), f.description or "") for key, f in model.model_fields.items()]
+            lines += ["", f"## [[{name}]], once for each", "", _first_line(model), ""]
+            lines += _table(("setting", "default", "meaning"), rows)
     return _page("flows/settings.py", _SETTINGS, lines)
 
 
@@ -126,22 +132,34 @@ def _settings_table(model: type[BaseModel], path: tuple[str, ...]) -> list[str]:
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The section a setting is, or None for a plain value."""
-    kinds = (field.annotation, *get_args(field.annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+    """The section a setting is, or None for a plain value and for a list."""
+    kinds = get_args(field.annotation) if isinstance(field.annotation, UnionType) else (field.annotation,)
+    return next(iter(_models_in(kinds)), None)
+
+
+def _models_in(kinds: Sequence[Any]) -> list[type[BaseModel]]:
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
 def _default(field: FieldInfo) -> str:
     value = None if field.is_required() else field.get_default(call_default_factory=True)
     match value:
-        case None | "" | SecretStr() | {}:
+        case None | "" | SecretStr() | () | {}:
             return ""
+        case bool():
+            return f"`{str(value).lower()}`"
         case float():
             return f"`{value * 100:g}%`"  # all of them are shares
         case timedelta():
-            return f"`{value / timedelta(days=1):g} days`"
+            return f"`{_duration(value)}`"
         case _:
             return f"`{value}`"
+
+
+def _duration(value: timedelta) -> str:
+    units = {"days": timedelta(days=1), "hours": timedelta(hours=1), "minutes": timedelta(minutes=1)}
+    name, unit = next(((n, u) for n, u in units.items() if not value % u), ("seconds", timedelta(seconds=1)))
+    return f"{value / unit:g} {name}"
 
 
 def _command_section(name: str, command: Any) -> list[str]:

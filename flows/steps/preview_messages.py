@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.offers import Offer, offer_code, offer_facts
-from channels.message import Push, Sms
+from channels.message import Email, Push, Sms
 from channels.sms_length import measure_sms
 from channels.tokens import TOKEN_CHARACTERS
 from channels.variables import sample_context
@@ -19,7 +18,7 @@ from warehouse.facts.errors import FactsError
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
-    from channels.message import Channel
+    from channels.message import Channel, Content
     from flows.wiring import Workspace
 
 _SAMPLE_TOKEN: Final = "A" * TOKEN_CHARACTERS
@@ -82,11 +81,18 @@ def _render(
     ws: Workspace, channel: Channel, template: str, context: dict[str, Any], locale: str | None
 ) -> dict[str, Any]:
     content = ws.renderer.render(channel, template, context, locale=locale)
-    parts = {part.name: getattr(content, part.name) for part in dataclasses.fields(content)}
-    if isinstance(content, Push):
-        parts["data"] = dict(content.data)
-    shown: dict[str, Any] = {"channel": channel, "template": template, "content": parts}
+    shown: dict[str, Any] = {"channel": channel, "template": template, "content": _parts(content)}
     if isinstance(content, Sms):
         length = measure_sms(content.body)
         shown |= {"segments": length.segments, "encoding": length.encoding}
     return shown
+
+
+def _parts(content: Content) -> dict[str, Any]:
+    match content:
+        case Sms():
+            return {"body": content.body}
+        case Email():
+            return {"subject": content.subject, "html": content.html, "text": content.text}
+        case Push():
+            return {"title": content.title, "body": content.body, "data": dict(content.data)}

@@ -1,0 +1,93 @@
+"""The README and the way to it: what the demonstration really prints, and a promotion taken back byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from flows.demo.story import BOOK, CAMPAIGN
+from flows.settings import SettingsError, read_settings
+from flows.steps.make_workspace import TREE
+from flows.wiring import make_providers
+from retain.cli import app, run
+from retain.showcase import CUSTOMERS, SEED, shown_demo, stable_part
+from tests.retain.conftest import RIPE, Cli, Demo
+
+README = (TREE / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demonstration of the README, as people see it."""
+    root = tmp_path_factory.mktemp("readme") / "shop"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = run(["demo", "--workspace", str(root), "--customers", str(CUSTOMERS), "--seed", str(SEED)])
+    assert code == 0
+    return Demo(root, printed.getvalue())
+
+
+def test_the_readme_shows_what_the_demonstration_prints(shown: Demo) -> None:
+    """Where this fails because the product changed: python -m retain.documents --demo, and read the result."""
+    assert shown_demo(README) == stable_part(shown.out)
+
+
+def test_what_the_readme_says_about_the_result_is_so(shown: Demo) -> None:
+    printed = shown_demo(README)
+    assert "\nverdict: promote double-points\n" in printed
+    rows = {line.split()[0]: line.split() for line in printed.splitlines() if line.startswith("  ") and "%" in line}
+    true_lift = {arm: float(cells[8].rstrip("%")) for arm, cells in rows.items() if arm in SHOWN_ARMS}
+    true_margin = {arm: float(cells[10]) for arm, cells in rows.items() if arm in SHOWN_ARMS}
+    assert true_lift["deep-discount"] > true_lift["double-points"] > true_lift["we-miss-you"] == 0
+    assert true_margin["deep-discount"] < 0 < true_margin["double-points"]
+    assert "not deep-discount: lower 80 % bound of the incremental margin" in printed
+
+
+SHOWN_ARMS = ("double-points", "we-miss-you", "deep-discount")
+
+
+def test_undo_restores_a_promoted_campaign_byte_for_byte(shown: Demo, retain: Cli) -> None:
+    root = shown.root
+    path = root / "campaigns" / "book" / f"{CAMPAIGN}.yaml"
+    original = (BOOK / f"{CAMPAIGN}.yaml").read_bytes()
+    promoted = path.read_bytes()
+    assert b"weight: 90%" in promoted
+    undone = retain("undo", CAMPAIGN, "--workspace", root, "--json")
+    assert undone.json == {"campaign": CAMPAIGN, "restored": str(path)}
+    assert path.read_bytes() == original
+    again = retain("decide", CAMPAIGN, "--now", RIPE, "--workspace", root)
+    assert "verdict: promote double-points" in again.out
+    assert f"take it back with: retain undo {CAMPAIGN}" in again.out
+    assert path.read_bytes() == promoted
+    assert retain("undo", CAMPAIGN, "--workspace", root).out == f"{path}: as it was before\n"
+    assert path.read_bytes() == original
+    propose = original.replace(b"mode: apply", b"mode: propose")
+    path.write_bytes(propose)
+    proposed = retain("decide", CAMPAIGN, "--now", RIPE, "--workspace", root)
+    command = re.search(r"make it so with: (git -C \S+ apply -p0 \S+)", proposed.out)
+    assert command is not None
+    assert path.read_bytes() == propose
+    subprocess.run(command[1], shell=True, check=True, capture_output=True)
+    assert path.read_bytes() == promoted.replace(b"mode: apply", b"mode: propose")
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]  # a group has commands
+    table = README.split("## The commands")[1].split("## What it holds")[0]
+    named = set(re.findall(r"`(?:retain )?([a-z]+)(?: [A-Z][^`]*)?`", table)) - {"plan"} | {"plan"}
+    assert named - {"retain"} == commands
+
+
+def test_what_is_said_not_to_be_there_is_not_there(tmp_path: Path) -> None:
+    missing = README.split("## What is not there yet")[1].split("## Further")[0]
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]  # a group has commands
+    assert not commands & {"receive", "erase", "export", "deploy", "simulate", "bench"}
+    assert "provider `local` only" in missing
+    with pytest.raises(SettingsError, match="unknown provider"):
+        make_providers(read_settings(tmp_path, overrides={"providers": {"sms": "twilio"}}))

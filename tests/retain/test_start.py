@@ -1,0 +1,131 @@
+"""The front door itself: it opens fast, says what it can do, and turns every failure into one message."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from flows.steps import show_status
+from retain import cli
+from tests.retain.conftest import Cli
+
+HEAVY = (
+    "prefect",
+    "scipy",
+    "pandas",
+    "numpy",
+    "sqlalchemy",
+    "duckdb",
+    "pyarrow",
+    "fastapi",
+    "uvicorn",
+    "jinja2",
+    "rich",
+)
+COMMANDS = sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]  # a group has commands
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """What makes `retain --help` fast; timing it would measure the machine."""
+    program = (
+        "import sys\nfrom retain.cli import run\ncode = run(['--help'])\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules], code, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[] 0"
+    assert "deliver" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, retain: Cli) -> None:
+    outcome = retain(command, "--help")
+    assert outcome.code == 0
+    assert outcome.out.startswith(f"Usage: retain {command}")
+
+
+def test_every_command_fits_on_one_line_of_the_list(retain: Cli) -> None:
+    listed = retain("-h").out
+    assert all(f"\n  {command} " in listed for command in COMMANDS)
+    assert "..." not in listed.split("Commands:")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Usage: retain"),
+        (("plann",), "Did you mean 'plan'"),
+        (("plan",), "Missing argument 'CAMPAIGN'"),
+        (("plan", "x", "--jsonn"), "--json"),
+        (("run", "x", "--as-of", "2026-13-01"), "expected ISO 8601 such as 2026-03-01"),
+        (("deliver", "--limit", "0"), "--limit"),
+        (("load", "people", "x.csv"), "expected one of customers, orders, events"),
+        (("load", "orders", "--from-orders"), "only customers can be derived"),
+        (("load", "orders"), "name at least one file"),
+        (("load", "orders", "x.csv", "--map", "id"), "expected THEIRS=OURS"),
+        (("analyze", "x.csv", "--arm", "a", "--control", "b"), "Missing option '--metric'"),
+        (("analyze", "x", "--arm", "a", "--control", "b", "--metric", "m:mean", "--expect", "A"), "expected A=1,B=1"),
+        (("analyze", "x", "--arm", "a", "--control", "b", "--metric", "m:mean", "--expect", "A=0"), "above 0"),
+        (("analyze", "x", "--arm", "a", "--control", "b", "--metric", "m:mean", "--covariate", "m"), "METRIC=COLUMN"),
+    ],
+)
+def test_a_wrong_command_line_is_an_error_with_a_hint(
+    words: tuple[str, ...], said: str, retain: Cli, bare: Path
+) -> None:
+    outcome = retain(*words)
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert said in outcome.err
+
+
+def failing_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(show_status, "show_status", fail)
+
+
+def test_a_defect_names_its_place_and_keeps_data_to_itself(
+    retain: Cli, bare: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing_with(KeyError("ana@example.com"), monkeypatch)
+    with caplog.at_level(logging.INFO):
+        outcome = retain("status")
+    assert outcome.code == 1
+    said = outcome.err
+    assert "unexpected KeyError at retain.commands.operation:" in said
+    assert "defect of retain" in said
+    assert "ana@example.com" not in said + caplog.text
+
+
+def test_a_defect_outside_of_the_tree_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._report(ValueError("x")) == 1
+    assert "at an unknown place" in capsys.readouterr().err
+
+
+def test_a_file_that_the_system_refuses_is_named(retain: Cli, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_with(PermissionError(13, "Permission denied", "/data/ledger.db"), monkeypatch)
+    outcome = retain("status")
+    assert outcome.code == 1
+    assert "error: /data/ledger.db: Permission denied; make it readable" in outcome.err
+
+
+def test_interrupting_is_no_defect(retain: Cli, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_with(KeyboardInterrupt(), monkeypatch)
+    outcome = retain("status")
+    assert outcome.code == 1
+    assert "stopped; nothing further was done" in outcome.err
+
+
+def test_the_entry_point_exits_with_the_code_of_the_command(
+    monkeypatch: pytest.MonkeyPatch, bare: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["retain", "doctor"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1  # a new workspace has no data
+    assert "retain load customers FILE" in capsys.readouterr().out
