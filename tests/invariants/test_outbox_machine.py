@@ -327,6 +327,7 @@ def play(fresh: Callable[[], Ledger], examples: int, steps: int = 40) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_invariants_hold_whatever_happens(fresh: Callable[[], Ledger]) -> None:
     play(fresh, examples=25)
 
@@ -369,6 +370,7 @@ def bug(name: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -382,4 +384,4 @@ def bug(name: str) -> Iterator[None]:
 )
 def test_every_seeded_bug_is_found(name: str, sqlite_template: Path, tmp_path: Path) -> None:
     with bug(name), pytest.raises(AssertionError):
-        play(lambda: copied(sqlite_template, tmp_path), examples=100)
+        play(lambda: copied(sqlite_template, tmp_path), examples=300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError, PlanConflictError
 from warehouse.ledger.experiments import end_experiment
+from warehouse.ledger.schema import outbox
 from warehouse.ledger.waves import WaveBatch, find_wave, record_wave, wave_batches, waves
 
 from .story import DAY, HOUR, T0, cohort, record, start, wave_of
@@ -231,6 +232,17 @@ def test_columns_may_come_as_numpy_lists_or_object_frames(ledger: Ledger) -> Non
     )
     summary = record_wave(ledger, wave_of(experiment_id, people), [batch, WaveBatch({"customer_id": [], "arm": []})])
     assert summary.messages == {"offer": 2, "points": 4}
+
+
+def test_instants_may_come_in_any_zone_and_are_kept_as_utc(ledger: Ledger) -> None:
+    experiment_id = start(ledger)
+    people, messages = cohort(4, arms=("offer",))
+    zones = [UTC, timezone(5 * HOUR), timezone(-8 * HOUR), UTC]
+    mixed = [(T0 + HOUR).astimezone(zone) for zone in zones]
+    messages = messages.assign(not_before=pd.Series(mixed, dtype=object))
+    record_wave(ledger, wave_of(experiment_id, people), wave_batches(people, messages))
+    with ledger.read() as tx:
+        assert set(tx.execute(sa.select(outbox.c.not_before)).scalars()) == {T0 + HOUR}
 
 
 def test_a_wave_without_messages_is_a_wave(ledger: Ledger) -> None:
