@@ -14,7 +14,7 @@ from warehouse.facts.errors import FactsError
 from warehouse.facts.load_request import LoadRequest, Progress, Workshop, as_table, open_workshop
 from warehouse.facts.manifests import Manifest, VersionTaken, latest_manifest, publish
 from warehouse.facts.merge import Merged, Staged, find_refused, merge
-from warehouse.facts.parquet import literal, scan_sql
+from warehouse.facts.parquet import literal, read_parquet_sql, scan_sql
 from warehouse.facts.quarantine import refused_counts, write_quarantine
 from warehouse.facts.reading import Reading, lost_values, open_sources, plan_reading, stage
 from warehouse.facts.schema import SCHEMAS, TableName
@@ -151,7 +151,7 @@ def _attempt_from_orders(request: LoadRequest) -> LoadSummary:
         firsts = f"SELECT customer_id, min(ordered_at) AS created_at FROM {orders} WHERE {REASON} IS NULL GROUP BY 1"
         own = f"1 AS {FILE}, 0 AS {ROW}, CAST(NULL AS VARCHAR) AS {REASON}, CAST(NULL AS VARCHAR) AS {LOST}"
         workshop.cursor.execute(f"COPY (SELECT {own}, * FROM ({firsts})) TO {literal(str(derived))} (FORMAT parquet)")
-        staged = Staged("customers", derived, ("customer_id", "created_at"), keep_existing=True)
+        staged = Staged("customers", (derived,), ("customer_id", "created_at"), keep_existing=True)
         request.tell("merge", len(request.files) + 1)
         find_refused(workshop.cursor, staged, facts.data_dir, base)
         merged = merge(workshop, staged, facts.data_dir, base)
@@ -167,7 +167,7 @@ def _orders_scan(request: LoadRequest, workshop: Workshop, sources: tuple[Source
         loaded = scan_sql("orders", request.facts.data_dir, base)
         return f"(SELECT 1 AS {FILE}, 0 AS {ROW}, CAST(NULL AS VARCHAR) AS {REASON}, * FROM ({loaded}))"
     plan = plan_columns("orders", sources[0], request.renames, only=("customer_id", "ordered_at"))
-    return f"read_parquet({literal(str(stage(request, workshop, Reading(sources, plan, base, ()))))})"
+    return read_parquet_sql(stage(request, workshop, Reading(sources, plan, base, ())))
 
 
 def _finish(

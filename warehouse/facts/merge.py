@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from warehouse.facts.manifests import DataFile, Manifest, flush_to_disk
-from warehouse.facts.parquet import column_types, literal, quoted, scan_sql
+from warehouse.facts.parquet import column_types, literal, quoted, read_parquet_sql, scan_sql
 from warehouse.facts.schema import SCHEMAS, TableName
 from warehouse.facts.sources import ROW
 from warehouse.facts.staging import FILE, LOST, REASON
@@ -30,14 +30,14 @@ class Staged:
     """Typed rows of one load in Parquet, with which of our columns the files held."""
 
     table: TableName
-    path: Path
+    paths: tuple[Path, ...]
     present: tuple[str, ...]
     keep_existing: bool = False
 
     @property
     def scan(self) -> str:
         """The staged rows as a table expression."""
-        return f"read_parquet({literal(str(self.path))})"
+        return read_parquet_sql(self.paths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def merge(workshop: Workshop, staged: Staged, data_dir: Path, base: Manifest) ->
         return Merged(new[-1].rows, repeated_updated, repeated_same, new if new[-1].rows else ())
     merged = workshop.folder / "merged.parquet"
     cursor.execute(f"COPY ({_merged_sql(staged, data_dir, base)}) TO {literal(str(merged))} (FORMAT parquet)")
-    rows = f"read_parquet({literal(str(merged))})"
+    rows = read_parquet_sql([merged])
     counts = dict(cursor.execute(f"SELECT {STATUS}, count(*) FROM {rows} GROUP BY 1").fetchall())
     added, updated, same = (int(counts.get(status, 0)) for status in ("added", "updated", "unchanged"))
     files = base.of(staged.table)
@@ -168,11 +168,9 @@ def _replaced_files(
     """The files that hold rows which this load updates."""
     key = quoted(SCHEMAS[table].key)
     names = {str(data_dir / file.path): file.path for file in base.of(table)}
-    listed = ", ".join(map(literal, names))
-    rows = cursor.execute(
-        f"SELECT DISTINCT filename FROM read_parquet([{listed}], union_by_name=true, filename=true) "
-        f"SEMI JOIN (SELECT {key} FROM {merged} WHERE {STATUS} = 'updated') AS u USING ({key})"
-    ).fetchall()
+    scan = read_parquet_sql([data_dir / file.path for file in base.of(table)], ", union_by_name=true, filename=true")
+    updated = f"SELECT {key} FROM {merged} WHERE {STATUS} = 'updated'"
+    rows = cursor.execute(f"SELECT DISTINCT filename FROM {scan} SEMI JOIN ({updated}) AS u USING ({key})").fetchall()
     return {names[name] for (name,) in rows}
 
 
@@ -188,7 +186,7 @@ def _write_file(
     flush_to_disk(target)
     flush_to_disk(target.parent)
     digest = f"coalesce(sum(CAST({_row_hash(table, base)} AS HUGEINT)), 0)"
-    counted = cursor.execute(f"SELECT count(*), {digest} FROM read_parquet({literal(str(target))})").fetchone()
+    counted = cursor.execute(f"SELECT count(*), {digest} FROM {read_parquet_sql([target])}").fetchone()
     assert counted is not None  # an aggregate always has one row
     return DataFile(path, int(counted[0]), target.stat().st_size, int(counted[1]))
 

@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - identifiers are our own or quoted, values are escaped literals
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,10 +78,9 @@ def scan_sql(table: TableName, data_dir: Path, manifest: Manifest, paths: list[s
     if not files:
         columns = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(name)}" for name, kind in types.items())
         return f"SELECT {columns} WHERE false"
-    listed = ", ".join(literal(str(data_dir / path)) for path in files)
     # an empty row in front gives every column its type even where no file has it
     shape = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(name)}" for name, kind in types.items())
-    present = f"read_parquet([{listed}], union_by_name=true)"
+    present = read_parquet_sql([data_dir / path for path in files], ", union_by_name=true")
     if table != "customers" or not manifest.attributes:
         columns = ", ".join(quoted(name) for name in types)
         return f"SELECT {columns} FROM {present}"
@@ -95,3 +95,13 @@ def quoted(name: str) -> str:
 def literal(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def file_literal(path: Path) -> str:
+    """A file to read as an SQL literal; characters of a pattern stand for themselves."""
+    return literal("".join(f"[{mark}]" if mark in "*?[" else mark for mark in str(path)))
+
+
+def read_parquet_sql(paths: Sequence[Path], options: str = "") -> str:
+    """A table expression of the rows of Parquet files."""
+    return f"read_parquet([{', '.join(map(file_literal, paths))}]{options})"

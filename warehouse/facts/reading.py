@@ -76,12 +76,13 @@ def _warnings(request: LoadRequest, plan: ColumnPlan, empty: tuple[str, ...], ba
         yield "no customers are loaded yet, so the customers of these rows were not checked"
 
 
-def stage(request: LoadRequest, workshop: Workshop, reading: Reading) -> Path:
-    """Write the typed rows of every file into the workshop; gives the pattern of the files written.
+def stage(request: LoadRequest, workshop: Workshop, reading: Reading) -> tuple[Path, ...]:
+    """Write the typed rows of every file into the workshop; gives the files written.
 
     Raises:
         FactsError: a file is broken; says where.
     """
+    written = []
     for number, source in enumerate(reading.sources, 1):
         request.tell(f"read {source.path.name}", number - 1)
         target = workshop.folder / f"staged-{number:06d}.parquet"
@@ -89,7 +90,8 @@ def stage(request: LoadRequest, workshop: Workshop, reading: Reading) -> Path:
         rows = typed_sql(plan, source, reading.base.attributes, number, request.time_zone)
         with explaining([source]):
             workshop.cursor.execute(f"COPY ({rows}) TO {literal(str(target))} (FORMAT parquet)")
-    return workshop.folder / "staged-*.parquet"
+        written.append(target)
+    return tuple(written)
 
 
 def _as_spelled_in(source: SourceFile, plan: ColumnPlan) -> ColumnPlan:

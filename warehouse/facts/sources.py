@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from warehouse.facts.errors import FactsError
-from warehouse.facts.parquet import literal, quoted
+from warehouse.facts.parquet import file_literal, literal, quoted, read_parquet_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,12 +42,12 @@ class SourceFile:
 
     def _reader(self) -> str:
         if self.delimiter is None:
-            return f"read_parquet({literal(str(self.path))})"
+            return read_parquet_sql([self.path])
         columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.types)
         options = (
             "auto_detect=false, header=true, quote='\"', escape='\"', nullstr='', strict_mode=true, null_padding=false"
         )
-        return f"read_csv({literal(str(self.path))}, {options}, delim={literal(self.delimiter)}, columns={{{columns}}})"
+        return f"read_csv({file_literal(self.path)}, {options}, delim={literal(self.delimiter)}, columns={{{columns}}})"
 
 
 def open_source(path: Path, cursor: duckdb.DuckDBPyConnection) -> SourceFile:
@@ -67,7 +67,7 @@ def _open_parquet(path: Path, cursor: duckdb.DuckDBPyConnection) -> SourceFile:
     import duckdb
 
     try:
-        described = cursor.execute(f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})").fetchall()
+        described = cursor.execute(f"DESCRIBE SELECT * FROM {read_parquet_sql([path])}").fetchall()
     except duckdb.Error as error:
         raise FactsError(
             f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}); expected Parquet, or CSV named .csv"

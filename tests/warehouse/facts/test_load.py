@@ -493,3 +493,19 @@ def test_progress_tells_every_step(empty_facts: Facts, write: Write, options: Op
     path = write("o.csv", HEAD + "1,a,2025-01-01,5\n")
     load_table(empty_facts, "orders", [path, path], **options, progress=lambda *state: told.append(state))
     assert told == [("read o.csv", 0, 4), ("read o.csv", 1, 4), ("check", 2, 4), ("merge", 3, 4), ("done", 4, 4)]
+
+
+def test_folders_and_files_may_have_names_that_look_like_patterns(tmp_path: Path, options: Options) -> None:
+    from warehouse.facts.store import open_facts
+
+    folder = tmp_path / "it's [1] *?"
+    folder.mkdir()
+    (folder / "1.csv").write_text(HEAD + "decoy,a,2025-01-01,5\n", encoding="utf-8")
+    path = folder / "[1].csv"
+    path.write_text(HEAD + "1,a,2025-01-01,5\n2,a,never,5\n", encoding="utf-8")
+    with open_facts("duckdb", data_dir=folder / "data") as facts:
+        summary = load_table(facts, "orders", [path], **{**options, "quarantine_dir": folder / "aside"})
+        assert counts(summary) == (2, 1, 0, 0, 1)
+        path.write_text(HEAD + "1,a,2025-01-01,6\n", encoding="utf-8")
+        assert counts(load_table(facts, "orders", [path], **options)) == (1, 0, 1, 0, 0)
+        assert rows(facts, "orders", "order_id", "amount") == [("1", Decimal(6))]
