@@ -28,6 +28,7 @@ SuppressReason = Literal["stop", "unsubscribe", "complaint", "bounce"]
 
 _LONGEST: Final = 512
 _OPTED_OUT: Final = "21610"
+_SID: Final = re.compile(r"[A-Z]{2}\w{1,62}", re.ASCII)
 _ERROR_CODE: Final = re.compile(r"[\w.-]{1,20}")
 
 _TWILIO_STATES: Final[Mapping[str, State]] = {
@@ -149,7 +150,7 @@ def twilio_receipt(fields: Mapping[str, str], *, message_key: str | None) -> Rec
     `message_key` is the query parameter m of the callback's address. Raises MalformedReceipt without a message id.
     """
     sid, status = fields.get("MessageSid") or fields.get("SmsSid"), fields.get("MessageStatus", "").lower()
-    if not sid or len(sid) > _LONGEST:
+    if not sid or not _SID.fullmatch(sid):
         raise MalformedReceipt("a status callback of Twilio names a MessageSid; this one does not")
     state = _TWILIO_STATES.get(status)
     if state is None:
@@ -173,7 +174,7 @@ def twilio_receipt(fields: Mapping[str, str], *, message_key: str | None) -> Rec
 def twilio_inbound(fields: Mapping[str, str]) -> Inbound:
     """What a customer's SMS asks for. Raises MalformedReceipt where it has no id or no sender."""
     sid, sender = fields.get("MessageSid") or fields.get("SmsSid"), fields.get("From")
-    if not sid or len(sid) > _LONGEST or not sender:
+    if not sid or not _SID.fullmatch(sid) or not sender:
         raise MalformedReceipt("an inbound SMS has a MessageSid and a From; this one does not")
     decided = fields.get("OptOutType", "").lower()  # Advanced Opt-Out has read, and answered, the message already
     wish = next((wish for wish in ("stop", "start", "help") if wish == decided), None)

@@ -62,6 +62,13 @@ def make_providers(settings: Settings) -> Providers:
     return Providers(makers)
 
 
+def twilio_token(settings: Settings) -> str:
+    """The token that Twilio signs its webhooks with; "" where there is none, and nothing is believed."""
+    if settings.providers.sms == "simulated":
+        return SIMULATED_TOKEN
+    return settings.providers.twilio.auth_token.get_secret_value()
+
+
 def _maker(settings: Settings, channel: Channel, name: str) -> Callable[[], Provider]:
     if name == "local":
         return lambda: LocalProvider(channel, settings.root / "outbox")

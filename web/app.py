@@ -20,6 +20,7 @@ from flows.steps.list_experiments import list_experiments, recorded_report
 from flows.wiring import open_workspace
 from web import numbers, report_words
 from web.pages import page_policy, render_page
+from web.receiving import WithReceiving
 from web.report import report_html
 
 HOST: Final = "127.0.0.1"
@@ -32,7 +33,7 @@ def serve(settings: Settings, *, port: int, ready: Callable[[str], None]) -> Non
 
     Port 0 takes a free one. Raises SettingsError where the port cannot be had.
     """
-    app = create_app(settings)
+    app = WithReceiving(create_app(settings), settings)
     with _listening(port) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
         ready(f"http://{HOST}:{listener.getsockname()[1]}/")

@@ -74,10 +74,11 @@ def unsubscribe(ws: Workspace, link: Link, *, at: datetime) -> bool:
 def set_preferences(ws: Workspace, link: Link, *, wanted: Collection[str], at: datetime) -> Mapping[str, set[str]]:
     """Write to the customer on the `wanted` channels only; gives what then stands in the way of each.
 
-    Only an earlier wish of this page is taken back: a complaint, a bounce or a STOP stays.
+    Only an earlier wish of this page is taken back: a channel ended by a complaint, a bounce or a STOP stays as it is.
     """
     before = stopped_channels(ws, link.customer_id)
-    _stop(ws, link.customer_id, [channel for channel in CHANNELS if channel not in wanted], at)
+    offered = [channel for channel in CHANNELS if before[channel] <= {_REASON}]
+    _stop(ws, link.customer_id, [channel for channel in offered if channel not in wanted], at)
     for channel in CHANNELS:
         if channel in wanted and _REASON in before[channel]:
             for scope in (channel, "all"):

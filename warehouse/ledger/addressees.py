@@ -1,4 +1,4 @@
-"""Whom a message or an unsubscribe link belongs to: customers by id, never by address."""
+"""Whom a message or an unsubscribe link belongs to (customers by id, never by address), and how the message stands."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def customers_of_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, s
     """Give the customer of each of these messages by key; keys of no message are left out."""
     query = sa.select(_O.c.message_key, _O.c.customer_id).where(dialect.among(tx, _O.c.message_key, keys))
     return {row.message_key: row.customer_id for row in tx.execute(query)}
+
+
+def state_of_message(tx: sa.Connection, message_key: str) -> str | None:
+    """Give the state of a message, None where there is no such message."""
+    state: str | None = tx.execute(sa.select(_O.c.state).where(_O.c.message_key == message_key)).scalar()
+    return state
 
 
 def number_links(ledger: Ledger, customer_ids: Sequence[str]) -> dict[str, int]:

@@ -1,0 +1,121 @@
+"""The page behind an unsubscribe link: one click ends a channel's messages, a form sets every channel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
+
+from channels.message import CHANNELS
+from flows.steps.unsubscribe import Link, find_link, set_preferences, stopped_channels, unsubscribe
+from flows.wiring import Workspace
+from web.desk import Desk, read_body
+from web.pages import render_page
+
+BODY_LIMIT: Final = 16 * 1024
+NAMES: Final[Mapping[str, str]] = {"sms": "text messages", "email": "e-mails", "push": "notifications"}
+_BECAUSE: Final[Mapping[str, str]] = {
+    "stop": "you answered STOP; answer START to one of them to get them again",
+    "complaint": "you marked one as spam",
+    "bounce": "they cannot be delivered",
+    "manual": "they were ended for you",
+}
+
+_PAGES: Final[dict[int | str, dict[str, Any]]] = {
+    403: {"content": {"text/html": {}}, "description": "no such link; nothing was changed"},
+    413: {"description": "the body is too large"},
+}
+_FORM: Final = {
+    "requestBody": {
+        "content": {
+            "application/x-www-form-urlencoded": {
+                "schema": {"type": "object", "properties": {"List-Unsubscribe": {"const": "One-Click"}}}
+            }
+        }
+    }
+}
+
+
+def unsubscribe_routes(desk: Desk) -> APIRouter:
+    """The routes under /u."""
+    router = APIRouter(prefix="/u", tags=["unsubscribe"], default_response_class=HTMLResponse, responses=_PAGES)
+
+    @router.get("/{token}")
+    async def show(token: str) -> HTMLResponse:
+        """The page with its forms; whoever follows a link, a person or a scanner, changes nothing by it."""
+
+        def look(ws: Workspace) -> HTMLResponse:
+            link = find_link(ws, token)
+            return _no_link(desk) if link is None else _page(desk, link, stopped_channels(ws, link.customer_id))
+
+        return await desk.work(look)
+
+    @router.post("/{token}", openapi_extra=_FORM)
+    async def change(token: str, request: Request) -> HTMLResponse:
+        """One-click unsubscription (RFC 8058; no cookie, no login), or the preferences of the page's form."""
+        body = await read_body(request, limit=BODY_LIMIT)
+        fields = await run_in_threadpool(_fields, request.headers.get("content-type", ""), body)
+        return await desk.work(lambda ws: _change(desk, ws, token, fields))
+
+    return router
+
+
+def _change(desk: Desk, ws: Workspace, token: str, fields: Mapping[str, list[str]]) -> HTMLResponse:
+    link, now = find_link(ws, token), desk.clock()
+    if link is None:
+        return _no_link(desk)
+    if fields.get("List-Unsubscribe") == ["One-Click"]:
+        unsubscribe(ws, link, at=now)
+        done = f"You will get no more {NAMES[link.channel]} from us."
+        return _page(desk, link, stopped_channels(ws, link.customer_id), done=done)
+    if "preferences" in fields:
+        wanted = [channel for channel in CHANNELS if channel in fields.get("channel", [])]
+        return _page(desk, link, set_preferences(ws, link, wanted=wanted, at=now), done="Your choice is saved.")
+    text = "Nothing was changed: the request did not say what to do."
+    return HTMLResponse(_problem(desk, "This cannot be done", text), status_code=400)
+
+
+def _page(desk: Desk, link: Link, stopped: Mapping[str, set[str]], *, done: str | None = None) -> HTMLResponse:
+    channels = [
+        {
+            "key": channel,
+            "name": NAMES[channel],
+            "is_on": not stopped[channel],
+            "because": next((text for reason, text in _BECAUSE.items() if reason in stopped[channel]), None),
+        }
+        for channel in CHANNELS
+    ]
+    name = NAMES[link.channel]
+    is_on = not stopped[link.channel]
+    company = desk.settings.company.name
+    return HTMLResponse(
+        render_page("unsubscribe.html.j2", company=company, name=name, is_on=is_on, channels=channels, done=done)
+    )
+
+
+def _no_link(desk: Desk) -> HTMLResponse:
+    text = "This link is not one of ours, or it is not whole. Please copy all of it from the message you received."
+    return HTMLResponse(_problem(desk, "There is no such link", text), status_code=403)
+
+
+def _problem(desk: Desk, title: str, text: str) -> str:
+    return render_page("unsubscribe_problem.html.j2", company=desk.settings.company.name, title=title, text=text)
+
+
+def _fields(content_type: str, body: bytes) -> dict[str, list[str]]:
+    """The fields of a form in either of the two encodings RFC 8058 allows; none where it is no form."""
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        return parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    head = b"Content-Type: " + content_type.encode("latin-1", "replace") + b"\r\n\r\n"
+    fields: dict[str, list[str]] = {}
+    for part in BytesParser(policy=HTTP).parsebytes(head + body).walk():
+        name, value = part.get_param("name", header="content-disposition"), part.get_payload(decode=True)
+        if isinstance(name, str) and isinstance(value, bytes):
+            fields.setdefault(name, []).append(value.decode("utf-8", "replace").strip())
+    return fields
