@@ -21,3 +21,13 @@ def due_at(cron: str, time_zone: str, *, now: datetime, within: timedelta) -> da
             break
         latest = fires_at.astimezone(UTC)
     return latest
+
+
+def runs_between(cron: str, time_zone: str, *, start: datetime, end: datetime) -> list[datetime]:
+    """The instants in (start, end] at which `cron` fires in `time_zone` (aware UTC)."""
+    found: list[datetime] = []
+    for fires_at in CronSim(cron, start.astimezone(ZoneInfo(time_zone))):
+        if fires_at.astimezone(UTC) > end:
+            break
+        found.append(fires_at.astimezone(UTC))
+    return found

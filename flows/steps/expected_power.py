@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import METRICS
@@ -20,6 +20,8 @@ from warehouse.facts.outcomes import wave_moments
 from warehouse.facts.segment_sql import select_segment
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from campaigns.segment import Expression
     from experiments.aggregates import Moments
     from experiments.design import Design
@@ -50,21 +52,35 @@ class ExpectedPower:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Past:
+    """What the segment of one horizon earlier did since (None where it was too small), and how fast it fills."""
+
+    moments: Moments | None
+    inflow_per_day: float | None
+
+
 def past_behaviour(ws: Workspace, segment: Expression, design: Design, *, as_of: datetime) -> Moments | None:
     """What the customers of the segment as of one horizon earlier did in the horizon that followed, without treatment.
 
     None where the segment was too small then, or where an earlier horizon would reach before the data.
     """
-    from datetime import timedelta
+    return find_past(ws, segment, design, as_of=as_of, members=None).moments
 
+
+def find_past(
+    ws: Workspace, segment: Expression, design: Design, *, as_of: datetime, members: pd.Series[str] | None
+) -> Past:
+    """`past_behaviour`, and how many of the segment's `members` of today came into it a day since."""
     horizon = timedelta(days=design.horizon_days)
     past = as_of - horizon
-    cohort = select_segment(ws.facts, segment, as_of=past, options=ws.feature_options)[["customer_id"]].assign(
-        arm="past"
-    )
+    cohort = select_segment(ws.facts, segment, as_of=past, options=ws.feature_options)[["customer_id"]]
+    inflow = None
+    if members is not None and len(cohort):
+        inflow = float((~members.isin(cohort["customer_id"])).sum()) / design.horizon_days
     if len(cohort) < LEAST_HISTORY:
-        return None
-    return wave_moments(ws.facts, cohort, start=past, horizon=horizon)["past"]
+        return Past(None, inflow)
+    return Past(wave_moments(ws.facts, cohort.assign(arm="past"), start=past, horizon=horizon)["past"], inflow)
 
 
 def expect_power(past: Moments | None, design: Design, *, n_arm: int, n_control: int) -> ExpectedPower:

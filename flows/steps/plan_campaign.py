@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from campaigns.errors import CampaignError
 from campaigns.model import CONTROL, Campaign
 from campaigns.plan import Plan, make_plan
 from campaigns.timing import tzdata_version
-from flows.steps.expected_power import ExpectedPower, expect_power, past_behaviour
+from flows.steps.expected_power import ExpectedPower, expect_power, find_past
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
 from flows.steps.planning_rules import config_hash, freeze_design, plan_rules
+from flows.steps.power_forecast import Forecast, forecast, supply_of
 from flows.steps.validate_book import refuse_broken_words
 from warehouse.facts.segment_sql import select_segment
 
@@ -68,9 +70,10 @@ def stamp_of(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampaign:
+def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool = True) -> PlannedCampaign:
     """Plan a run of the campaign `name` as of an instant: who takes part, in which arm, with which messages.
 
+    Without `may_refuse` an underpowered experiment is only warned of, whatever the settings say.
     Raises CampaignError where the book has no such campaign, BookErrors where its files are wrong, FactsError and
     LedgerError where these cannot be read.
     """
@@ -86,13 +89,31 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime) -> PlannedCampai
     design = freeze_design(file, ws.settings, epoch=epoch.number)
     counts = _count_arms(plan, campaign)
     treated = [counts[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
-    past = past_behaviour(ws, file.segment, design, as_of=as_of)
-    power = expect_power(past, design, n_arm=min(treated, default=0), n_control=counts[CONTROL])
+    past = find_past(ws, file.segment, design, as_of=as_of, members=candidates["customer_id"])
+    power = expect_power(past.moments, design, n_arm=min(treated, default=0), n_control=counts[CONTROL])
+    supply = supply_of(campaign, plan, past, assigned=len(standing.already_assigned), as_of=as_of)
+    outlook = forecast(ws, campaign, design, power, past, supply)
+    if epoch.is_new and plan.eligible:
+        notes += _check_power(ws, file, outlook, may_refuse=may_refuse)
     if epoch.is_new:
         design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
     summary = _summarise(ws, file, plan, power, epoch, as_of)
+    summary["power"] |= outlook.to_json()
     summary["warnings"] += notes
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
+
+
+def _check_power(ws: Workspace, file: CampaignFile, outlook: Forecast, *, may_refuse: bool) -> list[str]:
+    """What there is to say about an experiment that is out of reach. Raises CampaignError where settings refuse it."""
+    if outlook.problem is None:
+        return []
+    promoted = file.campaign.experiment.expected_lift is not None  # what a holdback measures is decided already
+    if ws.settings.measurement.underpowered == "refuse" and may_refuse and not promoted:
+        raise CampaignError(
+            f"{file.path}: {file.campaign.name} is underpowered: {outlook.problem}; nothing is planned, as "
+            'measurement.underpowered = "refuse" in retain.toml says'
+        )
+    return [f"underpowered: {outlook.problem}"]
 
 
 def _summarise(

@@ -30,19 +30,23 @@ def show_power(
     """What the campaign's experiment can show with `customers` (default: those who may take part as of the instant).
 
     The baseline is what the segment did one horizon earlier without treatment, unless one is given (a share 0..1, for
-    a primary metric that is a proportion). Planned looks cost little power and are left out of the reckoning.
+    a primary metric that is a proportion). Planned looks cost little power and are left out of the reckoning. Without
+    `customers` also what every guardrail needs, and the days until a decision by the segment's inflow.
 
     Raises ExperimentError for a baseline that does not fit the metric, and what `plan_campaign` raises.
     """
     file = ws.campaign(name)
     design = freeze_design(file, ws.settings, epoch=find_epoch(ws, file).number)
     past = past_behaviour(ws, file.segment, design, as_of=as_of) if baseline is None else _assume(design, baseline)
+    outlook: dict[str, Any] = {"guardrails": [], "inflow_per_day": None, "days_to_decision": None}
     if customers is None:
-        customers = plan_campaign(ws, name, as_of=as_of).summary["eligible"]
+        planned = plan_campaign(ws, name, as_of=as_of, may_refuse=False).summary
+        customers = int(planned["eligible"])
+        outlook = {key: planned["power"][key] for key in outlook}
     power = _with(past, design, customers)
     smallest = _smallest_share(design)
     needed = None if power.needed_per_arm is None else math.ceil(power.needed_per_arm / smallest)
-    return {
+    return outlook | {
         "campaign": name,
         "as_of": as_of.isoformat(),
         "metric": design.primary,

@@ -145,6 +145,11 @@ def _show_power(shown: dict[str, Any]) -> None:
         f"minimum effect {cell(shown['minimum_effect'])} with power {percent(shown['wanted_power'])} needs "
         f"{shown['needed_per_arm']:,} customers in the smallest arm: {shown['needed_customers']:,} in all{runs}"
     )
+    for guard in shown["guardrails"]:
+        if guard["needed_per_arm"] is not None:
+            say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")
+    if shown["days_to_decision"] is not None:
+        say(f"by the segment's inflow all of them are measured in {shown['days_to_decision']:,.0f} days")
     rows = [(point["customers"], point["detectable"], percent(point["power"])) for point in shown["curve"]]
     if rows:
         print_table(("customers in all", "smallest detectable effect", "chance to find the minimum effect"), rows)

@@ -121,6 +121,11 @@ def show_plan(summary: dict[str, Any]) -> None:
             f"{cell(power['needed_per_arm'])}; smallest detectable effect {cell(power['detectable'])}; "
             f"chance to find the minimum effect {percent(power['power'])}"
         )
+    for guard in power["guardrails"]:
+        if guard["needed_per_arm"] is not None:
+            say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")
+    if power["days_to_decision"] is not None:
+        say(f"by the segment's inflow all of them are measured in {power['days_to_decision']:,.0f} days")
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
 
 
