@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from campaigns.model import Campaign, Slug
 from campaigns.nearest import did_you_mean
 from campaigns.offer_terms import Terms, check_offers
 from campaigns.offers import Offer
-from campaigns.problems import BookErrors, Location, Problem, show_path
+from campaigns.problems import BookErrors, Location, Problem, in_order, show_path
 from campaigns.segment import Expression, SegmentError
 from campaigns.segment_file import SegmentDefinition, SegmentName, Segments
 from campaigns.unsupported import IN_CAMPAIGNS, IN_OFFERS
@@ -61,13 +62,23 @@ def load_book(workspace: Path, *, attributes: Mapping[str, Kind] | None = None) 
     shelf.check_names()
     shelf.check_endings()
     shelf.raise_problems()
-    campaigns = {file.campaign.name: file for file in files if file is not None}
-    return Book(
-        MappingProxyType(dict(sorted(campaigns.items()))),
-        MappingProxyType(shelf.offers),
-        MappingProxyType({name: shelf.segments[name] for name in shelf.segments.texts}),
-        MappingProxyType(dict(shelf.segments.texts)),
-    )
+    return shelf.book([file for file in files if file is not None])
+
+
+def load_usable(workspace: Path, *, attributes: Mapping[str, Kind] | None = None) -> tuple[Book, tuple[Problem, ...]]:
+    """The campaigns that can be used, and every problem of the others: a mistake in one file must not stop them all.
+
+    A name that two files claim is not usable. Raises BookErrors where offers.yaml or segments.yaml has a problem, since
+    every campaign may lean on them.
+    """
+    shelf = _Shelf(workspace, attributes)
+    shelf.raise_problems()
+    paths = shelf.campaign_paths()
+    claims = Counter(shelf.name_of(path) for path in paths)
+    files = [shelf.read_campaign(path) for path in paths]
+    shelf.check_names()
+    usable = [file for file in files if file is not None and claims[file.campaign.name] == 1]
+    return shelf.book(usable), shelf.problems
 
 
 def load_campaign(workspace: Path, name: str, *, attributes: Mapping[str, Kind] | None = None) -> CampaignFile:
@@ -151,6 +162,21 @@ class _Shelf:
         """Note every file that looks as if it were read."""
         for stray in sorted(self._folder.glob("*.yml")):
             self._add(stray, 1, 1, "", "is not read; rename it to end in .yaml")
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was noted so far."""
+        return in_order(self._problems)
+
+    def book(self, files: Iterable[CampaignFile]) -> Book:
+        """These campaigns with the offers and segments."""
+        texts = self.segments.texts
+        return Book(
+            MappingProxyType({file.campaign.name: file for file in sorted(files, key=lambda f: f.campaign.name)}),
+            MappingProxyType(self.offers),
+            MappingProxyType({name: self.segments[name] for name in texts}),
+            MappingProxyType(dict(texts)),
+        )
 
     def raise_problems(self) -> None:
         """Raises BookErrors when anything was noted."""

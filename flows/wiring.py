@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from campaigns.book import Book, CampaignFile, load_book, load_campaign
+from campaigns.book import Book, CampaignFile, load_book, load_campaign, load_usable
+from campaigns.problems import Problem
 from campaigns.timing import use_wheel_tzdata
 from channels.provider import Provider
 from channels.render import Renderer
@@ -44,8 +45,13 @@ class Workspace:
 
     @cached_property
     def book(self) -> Book:
-        """The marketers' files, read once and checked against the customers' attributes."""
+        """The marketers' files, read once and checked. Raises BookErrors with every problem of every file."""
         return load_book(self.root, attributes=self.facts.attributes())
+
+    @cached_property
+    def usable_book(self) -> tuple[Book, tuple[Problem, ...]]:
+        """The campaigns without problems, and the problems of the others: for work that must go on by itself."""
+        return load_usable(self.root, attributes=self.facts.attributes())
 
     def campaign(self, name: str) -> CampaignFile:
         """One campaign's file with its offers and segment; mistakes in other campaigns' files do not matter."""

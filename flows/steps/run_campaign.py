@@ -39,7 +39,7 @@ def run_campaign(
 def due_campaigns(ws: Workspace, *, now: datetime) -> list[DueCampaign]:
     """The active campaigns whose schedule has come round in the 24 hours up to `now`, each with that instant."""
     due = []
-    for name, file in sorted(ws.book.campaigns.items()):
+    for name, file in sorted(ws.usable_book[0].campaigns.items()):
         schedule = file.campaign.schedule
         if file.campaign.status != "active" or schedule is None:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from warehouse.ledger.outbox import CampaignRules, Cap
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
     from campaigns.model import Campaign
+    from campaigns.problems import Problem
     from flows.wiring import Workspace
 
 
@@ -26,14 +27,18 @@ class Sending:
 
 
 def read_sending(ws: Workspace) -> Sending:
-    """Every experiment of the ledger whose campaign file is there and neither paused nor archived."""
-    files = ws.book.campaigns
+    """Every experiment of the ledger whose campaign file is there, sound, and neither paused nor archived.
+
+    Raises BookErrors where offers.yaml or segments.yaml cannot be used.
+    """
+    book, problems = ws.usable_book
+    files = book.campaigns
     with ws.ledger.read() as tx:
         rows = experiments(tx)
     held = {}
     for campaign in {row.campaign for row in rows}:
         if campaign not in files:
-            held[campaign] = "its file is no longer in campaigns/book"
+            held[campaign] = _why_missing(campaign, problems)
         elif files[campaign].campaign.status in ("paused", "archived"):
             held[campaign] = f"its file says status: {files[campaign].campaign.status}"
     return Sending(
@@ -42,6 +47,12 @@ def read_sending(ws: Workspace) -> Sending:
         rules={name: campaign_rules(file.campaign) for name, file in files.items()},
         held=held,
     )
+
+
+def _why_missing(campaign: str, problems: Sequence[Problem]) -> str:
+    if not problems:
+        return "its file is no longer in campaigns/book"
+    return f"no sound file of {campaign} in campaigns/book; first problem there: {problems[0]}"
 
 
 def campaign_rules(campaign: Campaign) -> CampaignRules:

@@ -329,3 +329,24 @@ def test_a_segment_error_is_a_campaign_error() -> None:
     with pytest.raises(CampaignError):
         parse_segment("", known={})
     assert issubclass(SegmentError, CampaignError)
+
+
+def test_campaigns_without_problems_can_be_used_beside_those_with(tmp_path: Path) -> None:
+    from campaigns.book import load_usable
+
+    folder = tmp_path / "campaigns" / "book"
+    folder.mkdir(parents=True)
+    text = (
+        "campaign: {name}\naudience: {{segment: orders >= 2}}\nexperiment: {{control: 50%, horizon: 30 days, "
+        "primary: repurchase, minimum_effect: 1pp}}\narms: {{a: {{weight: 50%, steps: [{{channel: sms, template: x}}]}}}}\n"
+    )
+    for name in ("good", "twice"):
+        (folder / f"{name}.yaml").write_text(text.format(name=name), encoding="utf-8")
+    (folder / "again.yaml").write_text(text.format(name="twice"), encoding="utf-8")
+    (folder / "bad.yaml").write_text(text.format(name="bad").replace("orders", "oders"), encoding="utf-8")
+    book, problems = load_usable(tmp_path)
+    assert list(book.campaigns) == ["good"]
+    assert {Path(problem.file).name for problem in problems} == {"bad.yaml", "twice.yaml"}
+    (folder / "segments.yaml").write_text("lost: {where: oders >= 1}\n", encoding="utf-8")
+    with pytest.raises(BookErrors, match="oders"):
+        load_usable(tmp_path)

@@ -265,6 +265,7 @@ def rewrite() -> Callable[[Workspace, str, str], Path]:
         assert old in text
         path.write_text(text.replace(old, new), encoding="utf-8")
         ws.__dict__.pop("book", None)
+        ws.__dict__.pop("usable_book", None)
         return path
 
     return exchange

@@ -48,7 +48,7 @@ class ScriptedProvider:
 
 
 def deliver(ws: Workspace, now: datetime, **more: Any) -> Delivered:
-    ws.__dict__.pop("book", None)
+    ws.__dict__.pop("usable_book", None)
     return deliver_messages(ws, now=now, worker="test", **more)
 
 
@@ -209,6 +209,21 @@ def test_a_campaign_paused_in_its_file_or_gone_from_the_book_is_held(
     path.unlink()
     assert deliver(ws, monday).held == {"back": "its file is no longer in campaigns/book"}
     assert totals(ws)["sent"] == 0
+
+
+def test_a_mistake_in_another_campaigns_file_does_not_stop_this_one(
+    shop: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
+) -> None:
+    ws = shop()
+    path = rewrite(ws, "mode: apply", "mode: propose")
+    run_campaign(ws, "back", as_of=monday)
+    other = path.with_name("other.yaml")
+    other.write_text("campaign: other\nstatus: actvie\n", encoding="utf-8")
+    assert deliver(ws, monday).sent > 0
+    path.write_text(path.read_text(encoding="utf-8").replace("status: active", "status: actvie"), encoding="utf-8")
+    held = deliver(ws, monday + 3 * DAY)
+    assert held.sent == 0
+    assert "no sound file of back" in held.held["back"]
 
 
 def test_a_broken_template_holds_its_campaign_and_burns_no_message(
