@@ -110,3 +110,17 @@ def test_messages_that_came_too_late_are_counted_by_reason(queued: Path, retain:
     assert outcome.code == 0
     assert "skipped because" in outcome.out
     assert counts(retain)["pending"] == 0
+
+
+def test_no_address_is_printed_by_any_command(shop: Path, retain: Cli) -> None:
+    said = [
+        retain(*words)
+        for words in (
+            ("features", "C0000001", "--now", LATER),
+            ("preview", CAMPAIGN, "--customer", "C0000001", "--now", LATER),
+            ("explain", CAMPAIGN, "C0000001", "--now", LATER),
+            ("status",),
+        )
+    ]
+    assert all(outcome.code == 0 for outcome in said)
+    assert not any("@example.com" in o.out + o.err or "+447" in o.out + o.err for o in said)
