@@ -35,7 +35,7 @@ LOPSIDED = 4.0
 SKEWED = 355.0  # Kohavi, Deng and Vermeer 2022: units needed per arm for a t test = 355 * skewness**2
 SMALL_EXPECTED = 5.0
 EXACT_UNCONDITIONAL_UNTIL = 100
-_BOUNDS = {"lower_80": 0.6, "lower_95": 0.9, "upper_95": 0.9}  # one-sided bounds as ends of two-sided intervals
+_BOUNDS = {"lower_80": 0.8, "lower_95": 0.95, "upper_95": 0.95}  # one-sided confidence
 
 
 def compare(
@@ -91,7 +91,10 @@ def proportion_result(arm: Counts, control: Counts, *, alpha: float) -> dict[str
         "control_value": control.share,
         "difference": arm.share - control.share,
     }
-    values |= {name: _score_bound(arm, control, name) for name in _BOUNDS}
+    values |= {
+        name: proportions.score_bound(arm, control, confidence=share, upper=name.startswith("upper"))
+        for name, share in _BOUNDS.items()
+    }
     if arm.successes + control.successes in (0, arm.n + control.n):
         return values | {"status": "zero_variance", "method": "score (Miettinen-Nurminen)"}
     low, high = proportions.score_interval(arm, control, confidence=1.0 - alpha)
@@ -210,11 +213,6 @@ def _proportion_p(arm: Counts, control: Counts) -> tuple[float, str]:
     if arm.n + control.n <= EXACT_UNCONDITIONAL_UNTIL:
         return min(1.0, proportions.boschloo(arm, control)), "Boschloo exact; score interval"
     return min(1.0, proportions.fisher(arm, control)), "Fisher exact; score interval"
-
-
-def _score_bound(arm: Counts, control: Counts, name: str) -> float:
-    interval = proportions.score_interval(arm, control, confidence=_BOUNDS[name])
-    return interval.high if name.startswith("upper") else interval.low
 
 
 def _lift_fields(lift: Lift | None) -> dict[str, Any]:

@@ -85,10 +85,13 @@ def score_test(arm: Counts, control: Counts, *, difference: float = 0.0) -> Test
 def score_interval(arm: Counts, control: Counts, *, confidence: float = 0.95) -> Interval:
     """Miettinen-Nurminen interval of the difference: the differences the score test does not reject."""
     critical = _critical(confidence)
-    gap = arm.share - control.share
-    low = root(lambda d: _clip(score_z(arm, control, difference=d)) - critical, -1.0, gap) if gap > -1.0 else -1.0
-    high = root(lambda d: _clip(score_z(arm, control, difference=d)) + critical, gap, 1.0) if gap < 1.0 else 1.0
-    return Interval(low, high)
+    return Interval(_score_limit(arm, control, -critical), _score_limit(arm, control, critical))
+
+
+def score_bound(arm: Counts, control: Counts, *, confidence: float, upper: bool) -> float:
+    """One-sided Miettinen-Nurminen bound of the difference: an end of the two-sided interval at 2 confidence - 1."""
+    critical = normal_ppf(confidence)
+    return _score_limit(arm, control, critical if upper else -critical)
 
 
 def wilson(counts: Counts, *, confidence: float = 0.95) -> Interval:
@@ -163,6 +166,27 @@ def smallest_expected(arm: Counts, control: Counts) -> float:
     total = arm.n + control.n
     successes = arm.successes + control.successes
     return min(arm.n, control.n) * min(successes, total - successes) / total
+
+
+def _score_limit(arm: Counts, control: Counts, critical: float) -> float:
+    """The difference whose score statistic is -critical: below the estimate for a negative one, above for a positive.
+
+    Brackets grow from the Wald limit outwards, so that a root takes half as many steps as from the whole range.
+    """
+    gap, side = arm.share - control.share, math.copysign(1.0, critical)
+    end = side
+    if gap * side >= 1.0:
+        return end
+
+    def excess(difference: float) -> float:
+        return _clip(score_z(arm, control, difference=difference)) + critical
+
+    step = critical * max(unpooled_se(arm, control), 1.0 / (arm.n + control.n))
+    near, far = gap, side * min(1.0, side * (gap + step))
+    while far != end and excess(far) * side > 0.0:
+        step *= 2.0
+        near, far = far, side * min(1.0, side * (far + step))
+    return root(excess, min(near, far), max(near, far))
 
 
 def _constrained_share(arm: Counts, control: Counts, difference: float) -> float:
