@@ -1,62 +1,37 @@
-"""E-mail through SendGrid: messages that say the same travel in one request, each recipient alone in a personalization.
+"""E-mail through SendGrid: messages that share a text travel in one request, each recipient alone in a personalization.
 
-The request body is made with the official helpers, the wire is ours. SendGrid has no idempotency key: what is in doubt
-is settled by its events, which carry our message key and request id; capability N.
+What differs travels as substitutions. The request body is made with the official helpers, the wire is ours. SendGrid
+has no idempotency key: what is in doubt is settled by its events, which carry our message key and request id, or by
+asking its Email Logs, which not every account may: capability Q where it may, else N.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import quote
 
+from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Capability, SendResult
+from channels.providers.sendgrid_body import SendGridAccount, in_requests, mail_body, request_id
 from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s, to_json
 
-MOST_PERSONALIZATIONS: Final = 1_000
+__all__ = ["SendGridAccount", "SendGridProvider", "classify", "mail_body", "request_id"]
+
 _RESENDS: Final = 10
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _FIELD: Final = re.compile(r"personalizations[.\[](\d+)")
-_OWN_HEADERS: Final = frozenset(
-    [
-        "x-sg-id",
-        "x-sg-eid",
-        "received",
-        "dkim-signature",
-        "content-type",
-        "content-transfer-encoding",
-        "to",
-        "from",
-        "subject",
-        "reply-to",
-        "cc",
-        "bcc",
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class SendGridAccount:
-    """Who sends. Printing it shows no key."""
-
-    api_key: str = field(repr=False)
-    sender: str
-    sender_name: str | None = None
-    reply_to: str | None = None
-    asm_group_id: int | None = None
-    sandbox: bool = False
-    """SendGrid checks the request and sends nothing."""
-    base_url: str = "https://api.sendgrid.com"
+_LOG_LIMIT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """Messages that go out together: all of one content."""
+    """Messages that go out together: all of one text."""
 
     messages: tuple[Outgoing, ...]
 
@@ -66,21 +41,21 @@ class SendGridProvider:
 
     name: Final = "sendgrid"
     channel: Final[Channel] = "email"
-    capability: Final[Capability] = "N"
 
     def __init__(self, account: SendGridAccount, *, wire: Wire | None = None) -> None:
         """`wire` bounds connections and time; one is made if none is given."""
         self.account = account
+        self.capability: Capability = "Q" if account.email_logs else "N"
         self.wire = wire or Wire(WireLimits(connections=16, total_s=60.0))
 
     async def send(self, batch: Sequence[Outgoing], *, now: datetime) -> list[SendResult]:
-        """One request for up to 1,000 messages of the same content and one outcome for them together.
+        """One request for up to 1,000 messages that share their text, and one outcome for them together.
 
         When SendGrid refuses a request because of named recipients, they fail and the others are sent without them.
         """
         results = {message.key: problem for message in batch if (problem := _malformed(message)) is not None}
         sound = [message for message in batch if message.key not in results]
-        requests = list(_grouped(sound))
+        requests = [_Request(messages) for messages in in_requests(sound)]
         for answered in await each(
             requests, lambda request: self._send(request, now), at_once=self.wire.limits.connections
         ):
@@ -90,6 +65,40 @@ class SendGridProvider:
     async def close(self) -> None:
         """Close the connections; the next send opens them again."""
         await self.wire.close()
+
+    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+        """Ask the Email Logs whether a message in doubt was accepted after `since`: the one that bears its key.
+
+        None: SendGrid does not know it. Raises ChannelError where it cannot be asked now. Ask only after the longest
+        delay with which an acceptance may still appear.
+        """
+        begin = (since - timedelta(seconds=5)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        query = f'to_email = "{message.address.value}" AND sg_message_id_created_at >= TIMESTAMP "{begin}"'
+        listed = (await self._ask("POST", "", {"query": query, "limit": _LOG_LIMIT})).get("messages")
+        for entry in listed if isinstance(listed, list) else []:
+            name = entry.get("sg_message_id") if isinstance(entry, dict) else None
+            if not isinstance(name, str) or not name:
+                continue
+            arguments = (await self._ask("GET", f"/{quote(name, safe='')}", None)).get("custom_args")
+            if isinstance(arguments, dict) and arguments.get("message_key") == message.key:
+                return SendResult(message.key, "accepted", provider_id=name)
+        return None
+
+    async def _ask(self, method: str, path: str, question: Mapping[str, Any] | None) -> dict[str, Any]:
+        body = None if question is None else to_json(question)
+        try:
+            reply = await self.wire.request(
+                method, f"{self.account.base_url}/v3/logs{path}", headers=self._headers(), body=body
+            )
+            document = json.loads(reply.body)
+        except (NotSent, InDoubt, ValueError) as error:
+            raise ChannelError(f"sendgrid cannot be asked: {type(error).__name__}") from None
+        if reply.status != 200 or not isinstance(document, dict):
+            raise ChannelError(f"sendgrid cannot be asked: it answers {reply.status}")
+        return document
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.account.api_key}", "Content-Type": "application/json"}
 
     async def _send(self, request: _Request, now: datetime) -> list[SendResult]:
         """Send a request; after a refusal that took nothing, again without those it was refused for."""
@@ -112,45 +121,14 @@ class SendGridProvider:
         return results + [result for request in waiting for result in _all(request, left)]
 
     async def _post(self, request: _Request) -> Reply | SendResult:
-        headers = {"Authorization": f"Bearer {self.account.api_key}", "Content-Type": "application/json"}
         body = to_json(mail_body(self.account, request.messages))
+        url = f"{self.account.base_url}/v3/mail/send"
         try:
-            return await self.wire.request("POST", f"{self.account.base_url}/v3/mail/send", headers=headers, body=body)
+            return await self.wire.request("POST", url, headers=self._headers(), body=body)
         except NotSent as error:
             return SendResult("", "transient", code=error.code, reason="the request did not leave")
         except InDoubt as error:
             return SendResult("", "unknown", code=error.code, reason="the request left, no answer came")
-
-
-def request_id(keys: Iterable[str]) -> str:
-    """The name of a request, made of the keys in it: events carry it back."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
-
-
-def mail_body(account: SendGridAccount, messages: Sequence[Outgoing]) -> dict[str, Any]:
-    """The body of mail/send for messages of one content: every recipient alone, with key and request id for events."""
-    from sendgrid.helpers import mail as helpers
-
-    content = messages[0].content
-    assert isinstance(content, Email)  # checked before
-    mail = helpers.Mail(from_email=helpers.Email(account.sender, account.sender_name), subject=content.subject)
-    mail.add_content(helpers.Content("text/plain", content.text))
-    mail.add_content(helpers.Content("text/html", content.html))
-    if account.reply_to is not None:
-        mail.reply_to = helpers.ReplyTo(account.reply_to)
-    if account.asm_group_id is not None:
-        mail.asm = helpers.Asm(helpers.GroupId(account.asm_group_id))
-    tracking = helpers.TrackingSettings()
-    tracking.subscription_tracking = helpers.SubscriptionTracking(enable=False)  # our own links are the one truth
-    mail.tracking_settings = tracking
-    if account.sandbox:
-        settings = helpers.MailSettings()
-        settings.sandbox_mode = helpers.SandBoxMode(enable=True)
-        mail.mail_settings = settings
-    name = request_id(message.key for message in messages)
-    # Mail.add_personalization keeps them in reverse order (measured, 6.12.5), and a refusal names them by their place
-    people = [_personalization(helpers, message, name).get() for message in messages]
-    return {**mail.get(), "personalizations": people}
 
 
 def classify(reply: Reply, *, now: datetime) -> SendResult:
@@ -172,37 +150,6 @@ def classify(reply: Reply, *, now: datetime) -> SendResult:
     return SendResult(
         "", "permanent", code=str(status), reason=f"refused by SendGrid ({fields[0] or 'no field named'})"
     )
-
-
-def _personalization(helpers: Any, message: Outgoing, name: str) -> Any:
-    one = helpers.Personalization()
-    one.add_to(helpers.To(message.address.value))
-    for header, value in message.headers.items():
-        if header.lower() not in _OWN_HEADERS:
-            one.add_header(helpers.Header(header, value))
-    one.add_custom_arg(helpers.CustomArg("message_key", message.key))
-    one.add_custom_arg(helpers.CustomArg("request_id", name))
-    return one
-
-
-def _grouped(messages: Sequence[Outgoing]) -> Iterable[_Request]:
-    groups: dict[Any, list[Outgoing]] = {}
-    for message in messages:
-        groups.setdefault(message.content, []).append(message)
-    for group in groups.values():
-        seen: dict[str, list[Outgoing]] = {}
-        for message in group:  # SendGrid refuses a request that names a recipient twice
-            seen.setdefault(message.address.value.lower(), []).append(message)
-        for layer in _layers(list(seen.values())):
-            for start in range(0, len(layer), MOST_PERSONALIZATIONS):
-                yield _Request(tuple(layer[start : start + MOST_PERSONALIZATIONS]))
-
-
-def _layers(per_address: Sequence[Sequence[Outgoing]]) -> Iterable[list[Outgoing]]:
-    depth = 0
-    while layer := [messages[depth] for messages in per_address if len(messages) > depth]:
-        yield layer
-        depth += 1
 
 
 def _refused(request: _Request, reply: Reply) -> tuple[list[SendResult], list[_Request]]:

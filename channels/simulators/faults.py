@@ -20,6 +20,8 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     manner: Manner = "whole"
     delay_s: float = 0.0
+    callback_first: bool = False
+    """The receipt of what was accepted arrives before the answer does."""
 
     def shape(self, truth: Response) -> Response:
         """The answer as the caller gets it."""
@@ -47,6 +49,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "empty_accepted": Fault(True, body=b""),
     "slow_drip": Fault(True, manner="drip"),
     "late_accepted": Fault(True, delay_s=1.5),
+    "callback_first": Fault(True, callback_first=True),
+    "callback_only": Fault(True, manner="reset", callback_first=True),
 }
 
 
@@ -61,6 +65,8 @@ class FaultPlan:
     """Number of the request, from 1 -> fault."""
     by_recipient: Mapping[str, str] = field(default_factory=dict)
     """Recipient -> fault, every time."""
+    brown_outs: Mapping[int, int] = field(default_factory=dict)
+    """First request -> how many: for so long every second one is too many, the others are accepted slowly."""
 
     def __post_init__(self) -> None:
         named = {*self.rates, *self.by_number.values(), *self.by_recipient.values()}
@@ -74,7 +80,8 @@ class FaultPlan:
         """A plan as the control endpoint takes it."""
         by_number = {int(number): name for number, name in document.get("by_number", {}).items()}
         rates, by_recipient = dict(document.get("rates", {})), dict(document.get("by_recipient", {}))
-        return cls(int(document.get("seed", 0)), rates, by_number, by_recipient)
+        brown_outs = {int(first): int(many) for first, many in document.get("brown_outs", {}).items()}
+        return cls(int(document.get("seed", 0)), rates, by_number, by_recipient, brown_outs)
 
     def choose(self, recipient: str) -> Fault | None:
         """The fault of the next request, or None for a good day."""
@@ -83,6 +90,8 @@ class FaultPlan:
         name = self.by_number.get(self._count) or self.by_recipient.get(recipient)
         if name is not None:
             return FAULTS[name]
+        if any(first <= self._count < first + many for first, many in self.brown_outs.items()):
+            return FAULTS["too_many" if self._count % 2 else "late_accepted"]
         for fault, rate in sorted(self.rates.items()):
             if drawn < rate:
                 return FAULTS[fault]

@@ -26,6 +26,10 @@ class FcmSimulator:
         """Whether the request is for this provider."""
         return request.path == "/token" or bool(_SEND.fullmatch(request.path))
 
+    def sends(self, request: Request) -> bool:
+        """Whether the request would send something, so that faults may happen to it."""
+        return request.method == "POST" and request.path != "/token"
+
     def recipient(self, request: Request) -> str:
         """The app the request wants to reach."""
         try:

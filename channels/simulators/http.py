@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -73,9 +74,9 @@ class HttpServer:
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def start(self, port: int = 0) -> int:
-        """Listen on 127.0.0.1 and give the port (0: any free one)."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_BODY_BYTES)
+    async def start(self, port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen on 127.0.0.1 and give the port (0: any free one); with `tls`, speak https."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_BODY_BYTES, ssl=tls)
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:

@@ -31,13 +31,19 @@ class Accepted:
 
 @dataclass
 class Book:
-    """Everything accepted, in order."""
+    """Everything accepted, in order, and what was taken back before it went out."""
 
     accepted: list[Accepted] = field(default_factory=list)
+    withdrawn: list[Accepted] = field(default_factory=list)
 
     def add(self, taken: Accepted) -> None:
         """Note an acceptance."""
         self.accepted.append(taken)
+
+    def withdraw(self, which: Callable[[Accepted], bool]) -> None:
+        """Take back acceptances, as for a cancelled batch."""
+        self.withdrawn += filter(which, self.accepted)
+        self.accepted[:] = [taken for taken in self.accepted if not which(taken)]
 
     def duplicates(self) -> dict[str, int]:
         """Message keys that were accepted more than once."""

@@ -1,4 +1,4 @@
-"""Twilio's Messages resource as far as we use it: create, list, fetch; its errors; its signed callbacks."""
+"""Twilio's Messages resource as far as we use it: create, list, fetch, cancel; its errors; its signed callbacks."""
 
 from __future__ import annotations
 
@@ -34,6 +34,10 @@ class TwilioSimulator:
         """Whether the request is for this provider."""
         return request.path.startswith("/2010-04-01/")
 
+    def sends(self, request: Request) -> bool:
+        """Whether the request would send something, so that faults may happen to it."""
+        return request.method == "POST" and CREATE.fullmatch(request.path) is not None
+
     def recipient(self, request: Request) -> str:
         """Whom the request wants to reach."""
         return request.form.get("To", "")
@@ -46,6 +50,10 @@ class TwilioSimulator:
         if request.method == "GET":
             return None
         form = request.form
+        if FETCH.fullmatch(request.path):
+            return (
+                None if form == {"Status": "canceled"} else _error(400, 20001, "Status=canceled is all there is here")
+            )
         if not CREATE.fullmatch(request.path):
             return _error(404, 20404, "The requested resource was not found")
         if not _NUMBER.fullmatch(form.get("To", "")):
@@ -64,6 +72,8 @@ class TwilioSimulator:
         """Take the message (or answer a question about the messages taken)."""
         if request.method == "GET":
             return self._read(request)
+        if (match := FETCH.fullmatch(request.path)) is not None:
+            return self._cancel(match[2])
         form = request.form
         callback = form.get("StatusCallback", "")
         key = parse_qs(urlsplit(callback).query).get("m", [""])[0]
@@ -71,6 +81,14 @@ class TwilioSimulator:
         taken = Accepted("twilio", key, form["To"], sid, form["Body"], self.clock(), {"callback": callback, **form})
         self.book.add(taken)
         return json_response(201, self._document(taken))
+
+    def _cancel(self, sid: str) -> Response:
+        """Take back a message that is still scheduled."""
+        found = [t for t in self.book.accepted if t.provider_id == sid and t.details.get("ScheduleType") == "fixed"]
+        self.book.withdraw(lambda taken: taken in found)
+        if not found:
+            return _error(404, 20404, "no scheduled message of that name")
+        return json_response(200, {**self._document(found[0]), "status": "canceled"})
 
     def _read(self, request: Request) -> Response:
         mine = [taken for taken in self.book.accepted if taken.provider == "twilio"]
@@ -102,11 +120,18 @@ class TwilioSimulator:
             "num_media": "0",
             "num_segments": "1",
             "sid": taken.provider_id,
-            "status": "accepted" if service else "queued",
+            "status": _status(taken),
             "subresource_uris": {"media": uri.replace(".json", "/Media.json")},
             "to": taken.recipient,
             "uri": uri,
         }
+
+
+def _status(taken: Accepted) -> str:
+    """A message is scheduled only by a Messaging Service; with a sender it goes out now, whatever was asked."""
+    if not taken.details.get("MessagingServiceSid"):
+        return "queued"
+    return "scheduled" if taken.details.get("ScheduleType") == "fixed" else "accepted"
 
 
 def sign_callback(auth_token: str, url: str, fields: Mapping[str, str]) -> str:

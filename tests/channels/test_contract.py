@@ -15,7 +15,7 @@ import pytest
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from channels.message import Outgoing
+from channels.message import Address, Email, Outgoing, SharedEmail
 from channels.provider import Provider
 from channels.providers.email_sendgrid import SendGridAccount, SendGridProvider
 from channels.providers.push_fcm import FcmProject, FcmProvider, FixedToken
@@ -114,9 +114,41 @@ def test_email_requests_are_valid(
     headers = {"List-Unsubscribe": "<https://u.example/x>", "List-Unsubscribe-Post": "List-Unsubscribe=One-Click"}
     messages = [outgoing("email", key=f"k{n}", headers=headers) for n in range(3)]
 
+    text = SharedEmail("Hi *retain-t000x", "<p>*retain-h000x</p>", "*retain-w000x")
+    values = {"*retain-t000x": "<A>", "*retain-h000x": "&lt;A&gt;", "*retain-w000x": "<A>"}
+    content = Email("Hi <A>", "<p>&lt;A&gt;</p>", "<A>", text, values)
+    messages += [
+        outgoing("email", key=f"s{n}", address=Address("email", f"s{n}@b.example"), content=content) for n in (1, 2)
+    ]
+
     for account in (plain, full):
         for request in requests_of(simulator, SendGridProvider(account), messages, now):
             sendgrid_schema.validate(request.json())
+    assert any("substitutions" in request.json()["personalizations"][0] for request in simulator.requests)
+
+
+def test_questions_about_what_was_accepted_are_valid(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    asked = validator(
+        spec("../tsg_logs_v3.json"), "/components/schemas/EmailLogsGetMessagesByFilterRequest", "urn:sendgrid-logs"
+    )
+    answered = validator(
+        spec("../tsg_logs_v3.json"), "/components/schemas/EmailLogsGetMessagesByFilterResponse", "urn:sendgrid-logs"
+    )
+    provider = SendGridProvider(SendGridAccount("SG.key", "news@shop.example", base_url=base, email_logs=True))
+
+    async def ask() -> None:
+        await provider.send([outgoing("email")], now=now)
+        assert await provider.find(outgoing("email"), since=now) is not None
+        await provider.close()
+
+    asyncio.run(ask())
+
+    sent, listed, told = simulator.requests
+    asked.validate(listed.json())
+    answered.validate(json.loads(simulator.sendgrid.accept(listed).body))
+    assert (sent.path, told.method) == ("/v3/mail/send", "GET")
 
 
 def test_push_requests_are_valid(

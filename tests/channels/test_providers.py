@@ -6,12 +6,15 @@ import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from html import escape
+from typing import Any
 
 import pytest
 
 from channels.errors import ChannelError
-from channels.message import Address, Channel, Email, Outgoing, Push, Sms
+from channels.message import Address, Channel, Email, Outgoing, Push, SharedEmail, Sms
 from channels.provider import Provider, SendResult
 from channels.providers.email_sendgrid import SendGridAccount, SendGridProvider, mail_body, request_id
 from channels.providers.push_fcm import FcmProject, FcmProvider, FixedToken, ServiceAccountToken
@@ -486,6 +489,109 @@ def test_the_request_id_is_the_same_for_the_same_keys(outgoing: Make) -> None:
     assert mail_body(account, [outgoing("email")]) == mail_body(account, [outgoing("email")])
     assert request_id(["a", "b"]) != request_id(["a", "c"])
     assert "secret" not in repr(account)
+
+
+def shared(keys: Sequence[str], outgoing: Make, name: Callable[[str], str] = str) -> list[Outgoing]:
+    """Messages of one text, made as the renderer makes them."""
+    text = SharedEmail("Hi *retain-t000x", "<p>Hi *retain-h000x</p>", "Hi *retain-w000x")
+    messages = []
+    for number, key in enumerate(keys):
+        value = name(key)
+        values = {"*retain-t000x": value, "*retain-h000x": escape(value), "*retain-w000x": value}
+        content = Email(f"Hi {value}", f"<p>Hi {escape(value)}</p>", f"Hi {value}", text, values)
+        messages.append(outgoing("email", key=key, address=_address("email", number), content=content))
+    return messages
+
+
+def read(body: dict[str, Any], place: int) -> Email:
+    """What SendGrid makes of a request for one of its recipients."""
+    parts = [body["subject"], body["content"][1]["value"], body["content"][0]["value"]]
+    for tag, value in body["personalizations"][place].get("substitutions", {}).items():
+        parts = [part.replace(tag, value) for part in parts]
+    return Email(*parts)
+
+
+def test_emails_of_one_text_travel_together_with_what_differs(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    messages = shared([f"k<{n}>&" for n in range(1_203)], outgoing)
+
+    assert {r.outcome for r in send(sendgrid(base), messages, now)} == {"accepted"}
+
+    bodies = sorted((request.json() for request in simulator.requests), key=lambda body: len(body["personalizations"]))
+    assert [len(body["personalizations"]) for body in bodies] == [203, 1_000]
+    assert [read(bodies[1], place) for place in range(1_000)] == [message.content for message in messages[:1_000]]
+    assert {taken.body for taken in simulator.book.accepted} == {f"Hi k<{n}>&" for n in range(1_203)}
+
+
+def test_values_too_large_for_substitutions_give_a_body_of_its_own(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    messages = shared(["a", "b", "c"], outgoing, lambda key: key * (5_000 if key == "b" else 1))
+
+    assert {r.outcome for r in send(sendgrid(base), messages, now)} == {"accepted"}
+
+    sizes = sorted((len(request.json()["personalizations"]), read(request.json(), 0)) for request in simulator.requests)
+    assert [size for size, _ in sizes] == [1, 2]
+    assert sizes[0][1] == messages[1].content
+    assert "substitutions" not in simulator.requests[-1].json()["personalizations"][0]
+
+
+def test_a_recipient_is_written_as_the_official_helper_writes_one(outgoing: Make) -> None:
+    from sendgrid.helpers import mail as helpers
+
+    account, headers = SendGridAccount("k", "news@shop.example"), {"X-A": "1", "Reply-To": "never"}
+    [message] = shared(["k"], outgoing)
+    message = replace(message, headers=headers)
+
+    one = helpers.Personalization()
+    one.add_to(helpers.To("c0@example.com"))
+    one.add_header(helpers.Header("X-A", "1"))
+    for tag, value in message.content.values.items():  # type: ignore[union-attr]  # an e-mail
+        one.add_substitution(helpers.Substitution(tag, value))
+    one.add_custom_arg(helpers.CustomArg("message_key", "k"))
+    one.add_custom_arg(helpers.CustomArg("request_id", request_id(["k"])))
+    assert mail_body(account, [message])["personalizations"] == [one.get()]
+
+
+def find(provider: SendGridProvider, message: Outgoing, since: datetime) -> SendResult | None:
+    async def run() -> SendResult | None:
+        try:
+            return await provider.find(message, since=since)
+        finally:
+            await provider.close()
+
+    return asyncio.run(run())
+
+
+def test_what_is_in_doubt_is_found_in_the_logs_by_its_key(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    provider = sendgrid(base, email_logs=True)
+    simulator.plan = FaultPlan(by_number={2: "reset_accepted"})
+    messages = [outgoing("email", key=key) for key in ("first", "lost")]
+
+    outcomes = [send(provider, [message], now)[0].outcome for message in messages]
+
+    assert (outcomes, provider.capability) == (["accepted", "unknown"], "Q")
+    assert sendgrid(base).capability == "N"
+    assert find(provider, messages[1], now) == SendResult(
+        "lost", "accepted", provider_id=simulator.book.accepted[1].details["sg_message_id"]
+    )
+    assert find(provider, outgoing("email", key="never"), now) is None
+    assert find(provider, messages[1], now + timedelta(minutes=1)) is None
+    assert len(simulator.book.accepted) == 2
+
+
+def test_logs_that_cannot_be_read_are_an_error_without_an_address(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    for account in (sendgrid(base, api_key="SG.other"), sendgrid(closed_port())):
+        with pytest.raises(ChannelError, match="cannot be asked") as caught:
+            find(account, outgoing("email"), now)
+        assert "ann@" not in str(caught.value)
+    simulator.sendgrid.accept = lambda _: json_response(200, {"messages": ["x", {}, {"sg_message_id": ""}]})  # type: ignore[method-assign]  # any answer of SendGrid's
+    assert find(sendgrid(base), outgoing("email"), now) is None
 
 
 # --- FCM ------------------------------------------------------------------------------------------------------------

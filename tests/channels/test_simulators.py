@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -150,7 +150,7 @@ def test_the_controls_show_the_ledger_plan_faults_and_start_over(simulator: Simu
     assert [ask(url, message, headers=key)[0] for _ in range(2)] == [500, 429]
     assert ask(f"{base}/__sim/plan", {"rates": {"nonsense": 1}})[0] == 400
     assert ask(f"{base}/__sim/reset", {})[0] == 200
-    assert ask(f"{base}/__sim/ledger")[1] == {"accepted": [], "duplicates": {}}
+    assert ask(f"{base}/__sim/ledger")[1] == {"accepted": [], "duplicates": {}, "withdrawn": []}
     assert ask(f"{base}/__sim/nothing")[0] == 404
     assert ask(url, message, headers=key)[0] == 200
 
@@ -168,7 +168,7 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 
 def test_an_unknown_fault_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="unknown faults nonsense; there are closed_accepted"):
+    with pytest.raises(ValueError, match="unknown faults nonsense; there are callback_first"):
         FaultPlan(by_number={1: "nonsense"})
 
 
@@ -342,3 +342,94 @@ def test_an_inbound_sms_is_signed_too() -> None:
     fields = Request("POST", "/in", {}, receipt.body).form
     assert fields["Body"] == "退订"
     assert RequestValidator("token").validate(receipt.url, fields, receipt.headers["X-Twilio-Signature"])
+
+
+# --- what is scheduled, https, brown-outs, receipts that are early --------------------------------------------------
+
+
+def test_what_twilio_has_scheduled_can_be_taken_back(simulator: Simulator, base: str, now: datetime) -> None:
+    from twilio.base.exceptions import TwilioRestException
+    from twilio.rest import Client
+
+    client = Client(ACCOUNT, "token")
+    client.api.base_url = base
+    fields = {"body": "x", "schedule_type": "fixed", "send_at": now + timedelta(hours=1)}
+
+    later = client.messages.create(to="+15005550006", messaging_service_sid="MG" + "1" * 32, **fields)
+    at_once = client.messages.create(to="+15005550007", from_="+15005550001", body="x")
+
+    assert (later.status, at_once.status) == ("scheduled", "queued")
+    assert client.messages(later.sid).update(status="canceled").status == "canceled"
+    assert [taken.recipient for taken in simulator.book.accepted] == ["+15005550007"]
+    assert [taken.recipient for taken in simulator.book.withdrawn] == ["+15005550006"]
+    with pytest.raises(TwilioRestException):
+        client.messages(at_once.sid).update(status="canceled")
+
+
+def test_a_batch_of_sendgrids_can_be_taken_back(simulator: Simulator, base: str) -> None:
+    key = {"Authorization": "Bearer SG.key"}
+    status, batch = ask(f"{base}/v3/mail/batch", {}, headers=key)
+    mail = {"personalizations": [{"to": [{"email": "a@b.example"}]}], "subject": "s"}
+    ask(f"{base}/v3/mail/send", {**mail, **batch}, headers=key)
+    ask(f"{base}/v3/mail/send", mail, headers=key)
+
+    assert status == 201
+    assert ask(f"{base}/v3/user/scheduled_sends", {**batch, "status": "cancel"}, headers=key)[0] == 201
+    assert (len(simulator.book.accepted), len(simulator.book.withdrawn)) == (1, 1)
+    for wrong in ({}, {**batch, "status": "resume"}):
+        assert ask(f"{base}/v3/user/scheduled_sends", wrong, headers=key)[0] == 400
+
+
+def test_sendgrids_logs_are_asked_with_a_query(simulator: Simulator, base: str) -> None:
+    key = {"Authorization": "Bearer SG.key"}
+
+    assert ask(f"{base}/v3/logs", {"query": "everything"}, headers=key)[0] == 400
+    assert ask(f"{base}/v3/logs/unknown", headers=key)[0] == 404
+
+
+def test_it_speaks_https_with_a_certificate_that_must_be_trusted_first(now: datetime) -> None:
+    simulator = Simulator(clock=lambda: now, with_tls=True)
+    with running(simulator) as base:
+        assert base.startswith("https://127.0.0.1:")
+        assert simulator.certificate is not None
+        trusting = simulator.certificate.client_context()
+        with urllib.request.urlopen(f"{base}/__sim/keys", timeout=10, context=trusting) as response:
+            assert json.loads(response.read())["certificate"] == simulator.certificate.certificate_pem
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(f"{base}/__sim/keys", timeout=10)
+
+
+def test_a_brown_out_ends_after_so_many_requests() -> None:
+    plan = FaultPlan.from_json({"brown_outs": {"3": 4}})
+
+    faults = [plan.choose("x") for _ in range(8)]
+
+    assert [fault is None for fault in faults] == [True, True, False, False, False, False, True, True]
+    assert Counter(fault.accepts for fault in faults if fault is not None) == {True: 2, False: 2}
+
+
+@pytest.mark.parametrize("fault", ["callback_first", "callback_only"])
+def test_a_receipt_may_come_before_the_answer_or_instead_of_it(
+    simulator: Simulator, base: str, listener: tuple[Listener, str], fault: str
+) -> None:
+    heard, address = listener
+    plan = {"by_number": {"1": fault}, "rewrite": {"https://hooks.example": address}}
+    assert ask(f"{base}/__sim/plan", plan)[0] == 200
+
+    if fault == "callback_only":
+        with pytest.raises(OSError, match=r"reset|abort"):
+            take_sms(base, "https://hooks.example/twilio?m=k")
+    else:
+        take_sms(base, "https://hooks.example/twilio?m=k")
+
+    assert [request.form["MessageStatus"] for request in heard.got] == ["sent", "delivered"]
+    assert len(simulator.book.accepted) == 1
+
+
+def test_a_receipt_that_nobody_takes_is_lost_and_the_answer_comes(simulator: Simulator, base: str) -> None:
+    plan = {"by_number": {"1": "callback_first"}, "rewrite": {"https://hooks.example": "http://127.0.0.1:1"}}
+    assert ask(f"{base}/__sim/plan", plan)[0] == 200
+
+    take_sms(base, "https://hooks.example/twilio?m=k")
+
+    assert len(simulator.book.accepted) == 1
