@@ -182,9 +182,33 @@ def twilio_inbound(fields: Mapping[str, str]) -> Inbound:
     return Inbound(Address("sms", sender), wish or read_wish(text), f"twilio:{sid}:inbound", is_answered=bool(wish))
 
 
+def sendgrid_receipt(event: Mapping[str, Any]) -> Receipt | None:
+    """The receipt in one event; None for one that says nothing about a message's fate."""
+    kind = str(event.get("event", ""))
+    state = _SENDGRID_STATES.get(kind)
+    if state is None:
+        return None
+    failed = state == "failed"
+    status = str(event.get("status") or "")
+    message_id = _short(event.get("sg_message_id"))
+    return Receipt(
+        provider="sendgrid",
+        channel="email",
+        event=kind,
+        event_key=f"sendgrid:{kind}:{_event_id(event)}",
+        state=state,
+        message_key=_short(event.get("message_key")),
+        provider_id=None if message_id is None else re.split(r"\.(?:recvd|filter)", message_id)[0],
+        reason=("blocked" if event.get("type") == "blocked" else kind) if failed else None,
+        code=status if failed and _ERROR_CODE.fullmatch(status) else None,
+        at=_instant(event.get("timestamp")),
+        suppress=_sendgrid_suppress(kind, event),
+    )
+
+
 def sendgrid_receipts(events: Iterable[Mapping[str, Any]]) -> tuple[list[Receipt], int]:
     """The receipts in the events of a webhook, and how many events said nothing about a message's fate."""
-    found = [_sendgrid_receipt(event) for event in events]
+    found = [sendgrid_receipt(event) for event in events]
     receipts = [receipt for receipt in found if receipt is not None]
     return receipts, len(found) - len(receipts)
 
@@ -215,29 +239,6 @@ class _Fields(dict[str, list[str]]):
 
     def getlist(self, name: str) -> list[str]:
         return self[name]
-
-
-def _sendgrid_receipt(event: Mapping[str, Any]) -> Receipt | None:
-    kind = str(event.get("event", ""))
-    state = _SENDGRID_STATES.get(kind)
-    if state is None:
-        return None
-    failed = state == "failed"
-    status = str(event.get("status") or "")
-    message_id = _short(event.get("sg_message_id"))
-    return Receipt(
-        provider="sendgrid",
-        channel="email",
-        event=kind,
-        event_key=f"sendgrid:{kind}:{_event_id(event)}",
-        state=state,
-        message_key=_short(event.get("message_key")),
-        provider_id=None if message_id is None else re.split(r"\.(?:recvd|filter)", message_id)[0],
-        reason=("blocked" if event.get("type") == "blocked" else kind) if failed else None,
-        code=status if failed and _ERROR_CODE.fullmatch(status) else None,
-        at=_instant(event.get("timestamp")),
-        suppress=_sendgrid_suppress(kind, event),
-    )
 
 
 def _sendgrid_suppress(kind: str, event: Mapping[str, Any]) -> SuppressReason | None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import typer
 
-from retain.commands import analysis, campaign, data, experiment, operation, workspace
+from retain.commands import analysis, campaign, data, experiment, operation, receiving, statistics, workspace
 
 ROOMS: Final = frozenset({"retain", "web", "flows", "warehouse", "campaigns", "experiments", "channels"})
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (workspace, data, campaign, operation, experiment, analysis):
+for room in (workspace, data, campaign, operation, receiving, experiment, analysis, statistics):
     room.register(app)
 
 
