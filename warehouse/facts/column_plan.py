@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from warehouse.facts.errors import FactsError
 from warehouse.facts.schema import SCHEMAS, Column, TableName, TableSchema
 from warehouse.facts.sources import SourceFile
-from warehouse.facts.staging import OWN
+from warehouse.facts.staging import OWN, QUARANTINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def plan_columns(
             raise _missing(schema, column, source)
     taken = {*columns.values(), *attributes.values()}
     unused = []
-    for name in source.types:
+    for name in _own_names(source):
         ours = attribute_name(name)
         if name in taken:
             continue
@@ -69,6 +69,12 @@ def plan_columns(
         else:
             attributes[ours] = name
     return ColumnPlan(table, columns, attributes, tuple(unused))
+
+
+def _own_names(source: SourceFile) -> list[str]:
+    """The columns of a file without those that a quarantine file has in front."""
+    names = list(source.types)
+    return names[len(QUARANTINE) :] if tuple(names[: len(QUARANTINE)]) == QUARANTINE else names
 
 
 def attribute_name(column: str) -> str:

@@ -56,6 +56,30 @@ def wave_moments(
     return found
 
 
+def outcome_rows(
+    facts: Facts,
+    customer_ids: Sequence[str],
+    *,
+    start: datetime,
+    horizon: timedelta,
+    pre_period: timedelta | None = None,
+) -> dict[str, NDArray[np.float64]]:
+    """The columns of `wave_moments`, one value a customer in the order of the ids' bytes, zero where nothing happened.
+
+    For what sufficient statistics cannot do: replaying a design on past customers. Money is in major units.
+    """
+    names = OUTCOMES + (COVARIATES if pre_period is not None else ())
+    members = Cohort.of(customer_ids)
+    rows, columns = _window_sums(facts.tables.orders, start, horizon, pre_period)
+    frames = joined_rows(facts, members, rows, columns, sa.true(), grouped=True)
+    units, sums = _active_rows(frames, names)
+    found = {}
+    for name, values in zip(names, sums, strict=True):
+        found[name] = np.zeros(len(members.ids))
+        found[name][units] = values / (MONEY_SCALE if name in _MONEY else 1)
+    return found
+
+
 def _window_sums(
     orders: sa.FromClause, start: datetime, horizon: timedelta, pre_period: timedelta | None
 ) -> tuple[sa.FromClause, list[Any]]:

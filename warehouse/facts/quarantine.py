@@ -9,7 +9,7 @@ from pathlib import Path
 from warehouse.facts.load_request import LoadRequest, Workshop
 from warehouse.facts.parquet import literal, quoted
 from warehouse.facts.sources import ROW, SourceFile
-from warehouse.facts.staging import FILE, REASON
+from warehouse.facts.staging import FILE, QUARANTINE, REASON
 
 
 def refused_counts(workshop: Workshop) -> dict[str, int]:
@@ -21,13 +21,14 @@ def refused_counts(workshop: Workshop) -> dict[str, int]:
 def write_quarantine(request: LoadRequest, workshop: Workshop, sources: Sequence[SourceFile]) -> Path:
     """Write a CSV file of the refused rows: reason, file, row (from 1, the header not counted), then their columns."""
     path = _free_path(request)
+    reason, file, row = map(quoted, QUARANTINE)
     parts = [
-        f'SELECT {REASON} AS "reason", {literal(str(source.path))} AS "file", {ROW} AS "row", '
+        f"SELECT {REASON} AS {reason}, {literal(str(source.path))} AS {file}, {ROW} AS {row}, "
         f"{_as_texts(source, sources[0])} FROM ({source.scan_sql()}) AS s "
         f"JOIN (SELECT {ROW}, {REASON} FROM refused WHERE {FILE} = {number}) AS r USING ({ROW})"
         for number, source in enumerate(sources, 1)
     ]
-    rows = f'SELECT * FROM ({" UNION ALL ".join(parts)}) ORDER BY "file", "row"'
+    rows = f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY {file}, {row}"
     workshop.cursor.execute(f"COPY ({rows}) TO {literal(str(path))} (FORMAT csv, HEADER true)")
     return path
 

@@ -20,6 +20,8 @@ LOST: Final = "retain_lost"
 FILE: Final = "retain_file"
 OWN: Final = frozenset({FILE, ROW, REASON, LOST})
 """Columns that staging adds to the rows."""
+QUARANTINE: Final = ("reason", "file", "row")
+"""Columns in front of a quarantine file."""
 
 _EARLIEST: Final = "TIMESTAMP '1900-01-01'"
 _LATEST: Final = "TIMESTAMP '2199-12-31'"

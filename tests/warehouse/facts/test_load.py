@@ -509,3 +509,16 @@ def test_folders_and_files_may_have_names_that_look_like_patterns(tmp_path: Path
         path.write_text(HEAD + "1,a,2025-01-01,6\n", encoding="utf-8")
         assert counts(load_table(facts, "orders", [path], **options)) == (1, 0, 1, 0, 0)
         assert rows(facts, "orders", "order_id", "amount") == [("1", Decimal(6))]
+
+
+def test_a_corrected_quarantine_file_can_be_loaded_as_it_is(
+    empty_facts: Facts, write: Write, tmp_path: Path, options: Options
+) -> None:
+    path = write("c.csv", 'customer_id,created_at,motto\na,never,"one, two"\n')
+    summary = load_table(empty_facts, "customers", [path], **options)
+    assert summary.quarantine_file is not None
+    text = summary.quarantine_file.read_text(encoding="utf-8")
+    corrected = write("corrected.csv", text.replace("never", "2025-01-01"))
+    assert counts(load_table(empty_facts, "customers", [corrected], **options)) == (1, 1, 0, 0, 0)
+    assert empty_facts.attributes() == {"motto": "text"}
+    assert rows(empty_facts, "customers", "customer_id", "motto") == [("a", "one, two")]
