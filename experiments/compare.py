@@ -153,8 +153,10 @@ def _compare_means(blank: Result, metric: Metric, sides: tuple[Moments, Moments]
     """Means, ratios and everything CUPED-adjusted: one number per unit with a mean and a variance."""
     samples = [_sample(metric, side, options.adjusting) for side in sides]
     arm, control = samples[0], samples[1]
-    if arm is None or control is None or not arm.in_range or not control.in_range:
+    if arm is None or control is None:
         return replace(blank, status="insufficient_data")
+    if not arm.in_range or not control.in_range:
+        return replace(blank, status="not_comparable")
     values: dict[str, Any] = {
         "arm_value": arm.mean,
         "control_value": control.mean,

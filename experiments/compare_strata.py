@@ -149,8 +149,10 @@ def _blank(metric: Metric, arm: str, frame: Stratification, sizes: Mapping[str, 
 def _result(blank: Result, arm: Mean | None, control: Mean | None, frame: Stratification, prefix: str) -> Result:
     if not blank.n_control:
         return replace(blank, status="no_control")
-    if arm is None or control is None or not _in_range(arm, control):
+    if arm is None or control is None:
         return replace(blank, status="insufficient_data")
+    if not _in_range(arm, control):
+        return replace(blank, status="not_comparable")
     gap, se = arm.value - control.value, math.sqrt(arm.variance + control.variance)
     shown = replace(blank, arm_value=arm.value, control_value=control.value, difference=gap)
     if se <= 1e-12 * max(abs(arm.value), abs(control.value), TINY):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from experiments.aggregates import Moments
 from experiments.compare import compare, compare_all
+from experiments.compare_strata import compare_strata
 from experiments.design import Design, Guardrail
 from experiments.errors import ExperimentError
 from experiments.metrics import METRICS, Metric
@@ -195,6 +196,13 @@ def test_missing_control_missing_columns_and_empty_ratios_have_a_status() -> Non
     assert _one(PER_ORDER, _pair(some, some)).status == "insufficient_data"
     single = Moments.from_rows(("spend", "orders"), [[1.0, 2.0]])
     assert _one(PER_ORDER, _pair(single, some)).arm_value == 0.5
+
+
+def test_a_ratio_over_next_to_nothing_is_not_comparable() -> None:
+    sides = [Moments.from_rows(("spend", "orders"), [[v, 1e-60], [2 * v, 3e-60], [0.0, 2e-60]]) for v in (1e50, 1e51)]
+    result = _one(PER_ORDER, _pair(*sides))
+    assert (result.status, result.p_value) == ("not_comparable", None)
+    assert compare_strata(PER_ORDER, {"s": _pair(*sides)}, control="control")[0].status == "not_comparable"
 
 
 def test_a_proportion_of_other_values_is_refused() -> None:
