@@ -81,7 +81,9 @@ def forecast(
 ) -> Forecast:
     """The customers that the primary and every guardrail need, and the days until they have been followed."""
     smallest, ratio = _shares(design)
-    sizes = tuple(_guardrail(guard, design, past.moments, _rates(ws, design), ratio) for guard in design.guardrails)
+    sizes = tuple(
+        _guardrail(guard, design, past.moments, ledger_rates(ws, design), ratio) for guard in design.guardrails
+    )
     needed_arms = [power.needed_per_arm, *(size.needed_per_arm for size in sizes)]
     known = [needed for needed in needed_arms if needed is not None]
     if not known or smallest <= 0.0:
@@ -134,8 +136,11 @@ def _guardrail(
     return GuardrailSize(guard.metric, baseline, margin, needed)
 
 
-def _rates(ws: Workspace, design: Design) -> dict[str, float]:
-    """Shares of the customers in treated arms who unsubscribed or complained so far, in all campaigns."""
+def ledger_rates(ws: Workspace, design: Design) -> dict[str, float]:
+    """Shares of the customers whom messages reached who unsubscribed or complained so far, in all campaigns.
+
+    The usual rates until enough were reached; empty where no guardrail of the design needs them.
+    """
     if not any(METRICS[guard.metric].source == "ledger" for guard in design.guardrails):
         return {}
     told = {"unsubscribed": 0, "complained": 0}

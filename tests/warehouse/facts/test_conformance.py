@@ -16,7 +16,7 @@ from campaigns.features import known_kinds
 from campaigns.segment import parse_segment
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.features import MODELLED, FeatureOptions
-from warehouse.facts.outcomes import first_purchase_days, purchased_since, wave_moments
+from warehouse.facts.outcomes import first_purchase_days, outcome_rows, purchased_since, wave_moments
 from warehouse.facts.purchase_model import fit_purchase_model
 from warehouse.facts.segment_sql import compute_features, select_segment
 from warehouse.facts.store import Facts
@@ -343,6 +343,15 @@ def test_moments_are_those_of_the_zero_filled_rows(facts: Facts, shop: Any) -> N
             assert moments.sum(name) == pytest.approx(rows[name].sum(), abs=1e-9)
             for other in rows:
                 assert moments.cov(name, other) == pytest.approx(rows[name].cov(rows[other]), rel=1e-9, abs=1e-9)
+
+
+def test_outcome_rows_are_those_of_each_customer(facts: Facts, shop: Any) -> None:
+    ids = sorted(cohort_of(shop)["customer_id"], key=str.encode)
+    found = outcome_rows(facts, ids[::-1], start=START, horizon=HORIZON, pre_period=90 * DAY)
+    rows = pd.DataFrame([window_totals(shop, c) for c in ids])
+    assert list(found) == list(rows.columns)
+    for name in rows:
+        assert found[name] == pytest.approx(rows[name].to_numpy(), abs=1e-9)
 
 
 def test_moments_are_the_same_to_the_last_bit_everywhere(everywhere: dict[str, Facts], shop: Any) -> None:
