@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from channels.errors import ChannelError
 from channels.message import Address, Channel
@@ -116,7 +116,8 @@ def verify_twilio(request: WebhookRequest, *, auth_token: str) -> dict[str, str]
         raise BadSignature("a JSON webhook of Twilio carries bodySHA256 in its address; this one does not")
     fields = {} if as_json else parse_qs(text, keep_blank_values=True)
     signed = text if as_json else _Fields(fields)
-    if not auth_token or not signature or not RequestValidator(auth_token).validate(request.url, signed, signature):
+    check = RequestValidator(auth_token)
+    if not (auth_token and signature and any(check.validate(u, signed, signature) for u in _spellings(request.url))):
         raise BadSignature("the request does not bear Twilio's signature for this address")
     if as_json:
         return {name: str(value) for name, value in _object(text).items() if isinstance(value, str | int)}
@@ -274,6 +275,13 @@ def _ecdsa_agrees(public_key: str, text: str, signature: str, timestamp: str) ->
         return bool(webhook.verify_signature(text, signature, timestamp))
     except (binascii.Error, ValueError):
         return False
+
+
+def _spellings(url: str) -> tuple[str, ...]:
+    """An address as it came, and with its query encoded to the full: on the way some decode what they may."""
+    parts = urlsplit(url)
+    full = urlencode(parse_qsl(parts.query, keep_blank_values=True), quote_via=quote, safe="")
+    return (url,) if full == parts.query else (url, urlunsplit(parts._replace(query=full)))
 
 
 def _text(body: bytes) -> str:

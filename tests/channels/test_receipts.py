@@ -63,6 +63,12 @@ def test_the_address_may_name_its_port_or_not() -> None:
     assert verify_twilio(WebhookRequest(URL, request.headers, request.body), auth_token="token") == FIELDS
 
 
+def test_what_somebody_decoded_on_the_way_is_encoded_again() -> None:
+    request = signed_form()
+    decoded = URL.replace("%3A", ":").replace("%2F", "/")
+    assert verify_twilio(WebhookRequest(decoded, request.headers, request.body), auth_token="token") == FIELDS
+
+
 @pytest.mark.parametrize(
     "change",
     [

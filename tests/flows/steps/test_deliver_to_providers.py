@@ -1,0 +1,287 @@
+"""Delivery to providers over HTTP: the simulator's ledger agrees with ours, doubts are settled, accounts rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from channels.message import Address, Channel, Outgoing, Sms
+from channels.provider import SendResult
+from channels.simulators.faults import FaultPlan
+from channels.simulators.server import Simulator, running
+from flows.steps.deliver_messages import Delivered, deliver_messages
+from flows.steps.dispatch_pace import Pace
+from flows.steps.run_campaign import run_campaign
+from flows.steps.show_status import show_status
+from flows.wiring import Workspace
+from warehouse.ledger.history import customer_history
+from warehouse.ledger.outbox import in_doubt
+from warehouse.ledger.suppressions import suppressions_of
+
+MINUTE = timedelta(minutes=1)
+Shop = Callable[..., Workspace]
+
+
+@pytest.fixture
+def simulator(monday: datetime) -> Simulator:
+    return Simulator(clock=lambda: monday)
+
+
+@pytest.fixture
+def base(simulator: Simulator) -> Iterator[str]:
+    with running(simulator) as address:
+        yield address
+
+
+@pytest.fixture
+def simulated(shop: Shop, base: str, monday: datetime) -> Workspace:
+    """A shop whose messages go to the simulator, its campaign planned."""
+    ws = shop(
+        public_url="https://news.shop.example",
+        providers={"sms": "simulated", "email": "simulated", "push": "simulated", "simulator_url": base},
+    )
+    run_campaign(ws, "back", as_of=monday)
+    return ws
+
+
+def deliver(ws: Workspace, now: datetime, **more: Any) -> Delivered:
+    return deliver_messages(ws, now=now, worker="test", **more)
+
+
+def totals(ws: Workspace) -> dict[str, int]:
+    return dict(show_status(ws, "back")[0]["total"])
+
+
+def test_what_we_call_sent_the_provider_has_accepted(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    delivered = deliver(simulated, monday)
+    accepted = simulator.book.accepted
+    assert delivered.sent == len(accepted) == len({taken.key for taken in accepted}) > 40
+    assert simulator.book.duplicates() == {}
+    assert Counter(taken.provider for taken in accepted).keys() == {"twilio", "sendgrid"}
+    mail = next(taken for taken in accepted if taken.provider == "sendgrid")
+    link = mail.details["headers"]["List-Unsubscribe"]
+    assert link.startswith("<https://news.shop.example/u/")
+    assert len(link) == len("<https://news.shop.example/u/>") + 32
+    assert mail.details["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+def test_receipts_of_the_simulator_reach_the_messages(
+    simulated: Workspace, simulator: Simulator, base: str, monday: datetime
+) -> None:
+    """The simulator signs and posts to a real server of ours on the loopback."""
+    import threading
+
+    import uvicorn
+
+    from web.app import create_app
+    from web.receiving import WithReceiving
+
+    deliver(simulated, monday)
+    settings = simulated.settings
+    account = settings.providers.sendgrid.model_copy(update={"webhook_public_key": simulator.sendgrid.public_key()})
+    providers = settings.providers.model_copy(update={"sendgrid": account})
+    settings = settings.model_copy(update={"providers": providers})
+    app = WithReceiving(create_app(settings), settings, clock=lambda: monday)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        thread.join(0.02)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    asked = {
+        "plan": {"seed": 1, "doubled": 0.2, "reordered": 0.5},
+        "rewrite": {"https://news.shop.example": f"http://127.0.0.1:{port}"},
+        "sendgrid_url": "https://news.shop.example/receipts/sendgrid/events",
+    }
+    request = urllib.request.Request(f"{base}/__sim/emit", data=json.dumps(asked).encode())
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        told = json.loads(answer.read())
+    server.should_exit = True
+    thread.join(10)
+    assert told["sent"] == told["taken"] > 40
+    states = Counter(
+        message["state"] for n in range(60) for message in history(simulated, f"C{n:04d}") if message["step"] == 1
+    )
+    assert set(states) == {"delivered"}
+
+
+def history(ws: Workspace, customer: str) -> tuple[Any, ...]:
+    with ws.ledger.read() as tx:
+        return customer_history(tx, customer).messages
+
+
+def doubtful(ws: Workspace) -> Counter[str]:
+    with ws.ledger.read() as tx:
+        return Counter(row.channel for row in in_doubt(tx))
+
+
+def test_sms_in_doubt_are_asked_about_after_the_grace_and_e_mails_wait_for_a_person(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    faults = ("error_503_accepted", "closed_accepted", "empty_accepted", "error_500")
+    simulator.plan = FaultPlan(3, dict.fromkeys(faults, 0.1))
+    first = deliver(simulated, monday)
+    doubts = doubtful(simulated)
+    assert first.in_doubt == doubts.total() > 0
+    simulator.plan = FaultPlan()
+    deliver(simulated, monday + 4 * MINUTE)
+    assert doubtful(simulated)["sms"] == doubts["sms"] > 0  # too early to ask
+    for minutes in (6, 12, 18):
+        deliver(simulated, monday + minutes * MINUTE)
+    assert doubtful(simulated)["sms"] == 0
+    assert doubtful(simulated)["email"] == doubts["email"]
+    assert simulator.book.duplicates() == {}
+    counts = totals(simulated)
+    assert counts["planned"] == sum(n for fate, n in counts.items() if fate != "planned")
+    sms = [taken.key for taken in simulator.book.accepted if taken.provider == "twilio"]
+    assert len(sms) == sum(
+        message["state"] == "sent"
+        for n in range(60)
+        for message in history(simulated, f"C{n:04d}")
+        if message["channel"] == "sms"
+    )
+
+
+def test_while_the_provider_cannot_be_asked_everything_stays_as_it_is(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    simulator.plan = FaultPlan(0, {"closed_accepted": 1.0})
+    deliver(simulated, monday, pace=Pace({"sms": None, "email": None, "push": None}))
+    before = doubtful(simulated)
+    simulator.twilio.auth_token = "changed"
+    simulator.plan = FaultPlan()
+    deliver(simulated, monday + 6 * MINUTE)
+    assert doubtful(simulated)["sms"] == before["sms"] > 0
+    assert simulator.book.duplicates() == {}
+
+
+def test_who_has_said_stop_to_the_provider_is_suppressed_here_too(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    simulator.twilio.stopped.update(f"+4420794600{n:02d}" for n in range(60))
+    delivered = deliver(simulated, monday)
+    assert delivered.failed > 0
+    failed = [
+        m["customer_id"] for n in range(60) for m in history(simulated, f"C{n:04d}") if m["provider_code"] == "21610"
+    ]
+    with simulated.ledger.read() as tx:
+        wishes = [suppressions_of(tx, customer)[0] for customer in failed]
+    assert len(failed) == delivered.failed
+    assert {(w["channel"], w["reason"], w["source"]) for w in wishes} == {("sms", "stop", "twilio")}
+
+
+def test_a_refused_password_rests_the_account_and_loses_nothing(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    simulator.twilio.auth_token = "changed"
+    first = deliver(simulated, monday)
+    assert "20003" in first.resting["sms"]
+    assert "sms" not in first.to_json()["held"]
+    assert first.failed == first.in_doubt == 0
+    simulator.twilio.auth_token = "token"
+    second = deliver(simulated, monday + 10 * MINUTE)
+    assert second.resting == {}
+    counts = totals(simulated)
+    assert counts["failed"] == counts["in_doubt"] == 0
+    assert first.sent + second.sent == counts["sent"] == len(simulator.book.accepted)
+
+
+def test_a_busy_provider_is_left_alone_as_long_as_it_asks(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    simulator.plan = FaultPlan(0, {}, {1: "too_many"})
+    assert deliver(simulated, monday).retried >= 1
+    assert deliver(simulated, monday + timedelta(seconds=6)).sent == 0  # Retry-After: 7
+    assert deliver(simulated, monday + timedelta(minutes=1)).retried == 0
+    assert totals(simulated)["sent"] == len(simulator.book.accepted)
+
+
+# --- pace, in its own time --------------------------------------------------------------------------------------------
+
+
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+def message(n: int, text: str = "hi", channel: Channel = "sms") -> Outgoing:
+    return Outgoing(f"x:1/C{n}/1", channel, f"C{n}", Address(channel, "+15005550006"), Sms(text))
+
+
+def test_a_paced_channel_sends_a_seconds_worth_at_a_time_by_segments() -> None:
+    time = Time()
+    pace = Pace({"sms": 10.0, "email": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    long = "x" * 200  # two segments
+    sizes = [len(piece) for piece, _ in pace.slices("sms", [message(n, long) for n in range(50)])]
+    assert sizes == [5] * 10
+    assert time.now_s - 100.0 == pytest.approx(9.0, abs=0.1)
+    assert [len(piece) for piece, _ in pace.slices("email", [message(n) for n in range(50)])] == [50]
+
+
+def test_a_message_heavier_than_a_second_still_leaves() -> None:
+    time = Time()
+    pace = Pace({"sms": 0.5}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    assert [len(piece) for piece, _ in pace.slices("sms", [message(n) for n in range(3)])] == [1, 1, 1]
+    assert time.now_s - 100.0 == pytest.approx(4.0, abs=0.1)
+
+
+def test_an_account_that_fails_rests_and_is_tried_with_one_message() -> None:
+    time = Time()
+    pace = Pace({"sms": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    messages = [message(n) for n in range(30)]
+    for piece, _ in pace.slices("sms", messages):
+        pace.learn("sms", [SendResult(m.key, "unknown", code="timeout") for m in piece])
+    assert list(pace.slices("sms", messages)) == []
+    assert pace.open_channels() == ()
+    assert "30 of the last 30" in pace.resting()["sms"] or "failed" in pace.resting()["sms"]
+    time.sleep(31)
+    assert pace.open_channels() == ("sms",)
+    pieces = []
+    for piece, _ in pace.slices("sms", messages):
+        pieces.append(len(piece))
+        pace.learn("sms", [SendResult(m.key, "accepted") for m in piece])
+    assert pieces == [1, 29]
+    assert pace.resting() == {}
+
+
+def test_a_retry_after_holds_the_whole_account() -> None:
+    time = Time()
+    pace = Pace({"sms": 100.0}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    pace.learn("sms", [SendResult("k", "transient", code="429", retry_after_s=7.0)])
+    assert [waited for _, waited in pace.slices("sms", [message(1)])] == [pytest.approx(7.0)]
+
+
+def test_what_must_wait_for_its_account_goes_back_and_time_goes_on(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    time = Time()
+    pace = Pace({"sms": 2.0, "email": None, "push": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    delivered = deliver(simulated, monday, pace=pace)
+    assert delivered.sent == len(simulator.book.accepted)
+    sms = sum(taken.provider == "twilio" for taken in simulator.book.accepted)
+    assert time.now_s - 100.0 == pytest.approx(sms / 2, abs=1.5)
+    intents = {m["intent_at"] for n in range(60) for m in history(simulated, f"C{n:04d}") if m["channel"] == "sms"}
+    assert max(at for at in intents if at is not None) > monday + timedelta(seconds=sms / 2 - 2)
+
+
+def test_the_loop_of_a_run_can_be_used_again(simulated: Workspace, monday: datetime) -> None:
+    """Providers keep their connections for one run, each run has a loop of its own."""
+    for minutes in range(3):
+        deliver(replace(simulated), monday + minutes * MINUTE, limit=5)
+    assert totals(simulated)["sent"] == 15
+    asyncio.run(simulated.providers["sms"].close())
