@@ -75,6 +75,12 @@ class SendGridSettings(_Section):
     webhook_public_key: str = Field(
         default="", description="the key that SendGrid shows for signed event webhooks; without it none is believed"
     )
+    email_logs: bool = Field(
+        default=False, description="the key may read the Email Logs: SendGrid can be asked about e-mails in doubt"
+    )
+    reconcile_after: Duration = Field(
+        default=timedelta(minutes=15), description="how long after an attempt in doubt SendGrid is asked about it"
+    )
     base_url: Address = Field(default="", description="in place of https://api.sendgrid.com, for a simulator")
     rate_per_s: float | None = Field(default=None, gt=0, description="e-mails a second at most")
 
@@ -107,6 +113,10 @@ class Providers(_Section):
         """How much may leave on a channel in a second (SMS: segments), None where nothing limits it."""
         accounts = {"twilio": self.twilio.rate_per_s, "sendgrid": self.sendgrid.rate_per_s, "fcm": self.fcm.rate_per_s}
         return accounts.get(getattr(self, channel))
+
+    def reconcile_after(self, channel: str) -> timedelta:
+        """How old an attempt in doubt must be before the channel's provider is asked about it."""
+        return self.sendgrid.reconcile_after if channel == "email" else self.twilio.reconcile_after
 
 
 def usual_values(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -110,13 +110,13 @@ def _simulated_twilio(settings: Settings, callback: str | None) -> Any:
 
 
 def _sendgrid(settings: Settings, *, simulated: bool) -> Provider:
-    from channels.providers.email_sendgrid import SendGridAccount, SendGridProvider
+    from channels.providers.email_sendgrid import SendGridProvider
+    from channels.providers.sendgrid_body import SendGridAccount
 
     given = settings.providers.sendgrid
     if simulated:
-        return SendGridProvider(
-            SendGridAccount("SG.key", "campaigns@shop.example", base_url=settings.providers.simulator_url)
-        )
+        address, sender = settings.providers.simulator_url, "campaigns@shop.example"
+        return SendGridProvider(SendGridAccount("SG.key", sender, base_url=address, email_logs=given.email_logs))
     account = SendGridAccount(
         _needed(given.api_key.get_secret_value(), "email", "sendgrid", "api_key", "SENDGRID_API_KEY"),
         _needed(given.sender, "email", "sendgrid", "sender", "RETAIN_PROVIDERS__SENDGRID__SENDER"),
@@ -124,6 +124,7 @@ def _sendgrid(settings: Settings, *, simulated: bool) -> Provider:
         reply_to=given.reply_to,
         asm_group_id=given.asm_group_id,
         sandbox=given.sandbox,
+        email_logs=given.email_logs,
         base_url=given.base_url or "https://api.sendgrid.com",
     )
     return SendGridProvider(account)

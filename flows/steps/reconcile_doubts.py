@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from channels.errors import ChannelError
@@ -49,7 +49,7 @@ class Reconciled:
 def reconcile_doubts(ws: Workspace, sending: Sending, *, now: datetime, runner: asyncio.Runner) -> Reconciled:
     """Settle what can be settled; call it after the sweep. What stays in doubt is counted and waits for a person.
 
-    A provider is asked only about attempts older than providers.twilio.reconcile_after: an acceptance may show late.
+    A provider is asked only about attempts older than its reconcile_after: an acceptance may show late.
     """
     found = resent = 0
     for channel, provider in ws.providers.items():
@@ -74,7 +74,7 @@ def _by_key(ws: Workspace, channel: str, now: datetime) -> int:
 def _by_query(
     ws: Workspace, sending: Sending, provider: Queryable, now: datetime, runner: asyncio.Runner
 ) -> list[Settlement]:
-    grace: timedelta = ws.settings.providers.twilio.reconcile_after
+    grace = ws.settings.providers.reconcile_after(provider.channel)
     with ws.ledger.read() as tx:
         listed = doubts(tx, channel=provider.channel, intent_before=now - grace, limit=AT_ONCE)
     mine = [

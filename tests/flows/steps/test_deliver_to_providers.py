@@ -152,6 +152,22 @@ def test_sms_in_doubt_are_asked_about_after_the_grace_and_e_mails_wait_for_a_per
     )
 
 
+def test_where_the_logs_may_be_read_e_mails_in_doubt_are_settled_too(
+    shop: Shop, simulator: Simulator, base: str, monday: datetime
+) -> None:
+    providers = {"email": "simulated", "simulator_url": base, "sendgrid": {"email_logs": True}}
+    ws = shop(providers=providers)
+    run_campaign(ws, "back", as_of=monday)
+    simulator.plan = FaultPlan(0, {}, {1: "closed_accepted"})
+    assert deliver(ws, monday).in_doubt == doubtful(ws)["email"] > 0
+    simulator.plan = FaultPlan()
+    deliver(ws, monday + 14 * MINUTE)
+    assert doubtful(ws)["email"] > 0
+    deliver(ws, monday + 16 * MINUTE)
+    assert doubtful(ws)["email"] == 0
+    assert simulator.book.duplicates() == {}
+
+
 def test_while_the_provider_cannot_be_asked_everything_stays_as_it_is(
     simulated: Workspace, simulator: Simulator, monday: datetime
 ) -> None:
