@@ -22,7 +22,7 @@ def put_off_late_messages(ws: Workspace, sending: Sending, now: datetime, delive
     """Move or skip every late message, batch by batch; those of campaigns that are held stay as they are."""
     while True:
         with ws.ledger.read() as tx:
-            late = [m for m in late_messages(tx, now) if m.experiment_id in sending.experiments]
+            late = late_messages(tx, now, experiments=frozenset(sending.experiments))
         if not late:
             return
         slots: dict[str, tuple[datetime, datetime]] = {}
