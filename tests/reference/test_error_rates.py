@@ -22,6 +22,7 @@ SHARE = Metric("x", "proportion", ("x",))
 MEAN = Metric("x", "mean", ("x",))
 CUPED = Metric("x", "mean", ("x",), covariate="pre")
 RATIO = Metric("r", "ratio", ("x", "y"))
+CUPED_RATIO = Metric("r", "ratio", ("x", "y"), covariate="pre/pre_y")
 
 Draw = Callable[[np.random.Generator], tuple[dict[str, Moments], float, float]]
 
@@ -66,9 +67,21 @@ def _per_order(rng: np.random.Generator) -> tuple[dict[str, Moments], float, flo
     return arms, 1.0, 0.05
 
 
+def _per_order_with_history(rng: np.random.Generator) -> tuple[dict[str, Moments], float, float]:
+    """What an order costs depends on the customer, before and after; the arm adds 1 to 20."""
+    arms = {}
+    for name, price in (("a", 21.0), ("control", 20.0)):
+        taste = rng.normal(0.0, 4.0, 500)
+        orders, earlier = rng.poisson(1.5, 500) + 1.0, rng.poisson(1.5, 500) + 1.0
+        now, before = orders * (price + taste + rng.normal(0, 2, 500)), earlier * (20.0 + taste + rng.normal(0, 2, 500))
+        arms[name] = Moments.from_rows(("x", "y", "pre", "pre_y"), np.column_stack([now, orders, before, earlier]))
+    return arms, 1.0, 0.05
+
+
 @pytest.mark.parametrize(
     ("metric", "draw"),
     [
+        pytest.param(CUPED_RATIO, _per_order_with_history, id="ratio with history"),
         pytest.param(SHARE, _shares(400, 400, 0.30, 0.25), id="shares"),
         pytest.param(SHARE, _shares(3000, 3000, 0.012, 0.010), id="rare shares"),
         pytest.param(SHARE, _shares(4000, 300, 0.30, 0.25), id="lopsided shares"),
@@ -90,6 +103,20 @@ def test_intervals_cover_the_truth(metric: Metric, draw: Draw) -> None:
         covered_lift += low is not None and high is not None and low <= lift <= high
     assert 0.935 <= covered / RUNS <= 0.965
     assert 0.935 <= covered_lift / RUNS <= 0.965
+
+
+def test_intervals_of_lopsided_skewed_money_err_on_the_safe_side() -> None:
+    """The permutation test takes one variance for both arms: where the large arm varies more, it covers more."""
+    rng = np.random.default_rng(27)
+    covered = 0
+    for _ in range(RUNS):
+        arms, difference, _ = _money(4000, 400)(rng)
+        result = compare(MEAN, arms, control="control")[0]
+        assert result.method.startswith("permutation")
+        assert result.low is not None
+        assert result.high is not None
+        covered += result.low <= difference <= result.high
+    assert 0.935 <= covered / RUNS <= 0.98
 
 
 @pytest.mark.parametrize("kind", ["proportion", "mean", "ratio"])
