@@ -16,6 +16,7 @@ from warehouse.facts.errors import FactsError
 from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, Column, TableName, TableSchema, table_schema
 
 YES_TEXTS: Final = ("yes", "y", "true", "t", "1")
+_SAMPLED: Final = 1000
 NO_TEXTS: Final = ("no", "n", "false", "f", "0")
 
 
@@ -69,7 +70,25 @@ def mapped_tables(engine: sa.Engine, mapping: FactsMapping) -> MappedTables:
         tables[name] = source.selectable(engine.dialect.name)
         if name == "customers":
             attributes = source.attributes()
+    if engine.dialect.name == "sqlite":
+        _check_times(engine, tables)
     return MappedTables(tables, attributes)
+
+
+def _check_times(engine: sa.Engine, tables: Mapping[TableName, sa.FromClause]) -> None:
+    """SQLite compares instants as texts, so all must be written alike; a sample of each table is looked at."""
+    with engine.connect() as connection:
+        for name, table in tables.items():
+            column = table.c[SCHEMAS[name].instant]
+            text = sa.cast(column, sa.String()).label("text")
+            sample = sa.select(text).where(column.is_not(None)).limit(_SAMPLED).subquery()
+            is_odd = sa.or_(sa.func.length(sample.c.text) != 26, sa.func.substr(sample.c.text, 11, 1) != " ")
+            odd = connection.execute(sa.select(sample.c.text).where(is_odd).limit(1)).scalar()
+            if odd is not None:
+                raise FactsError(
+                    f"{name}.{column.name} holds {odd!r}; SQLite keeps times as texts, and expected are those that "
+                    "SQLAlchemy writes, such as 2026-01-31 10:00:00.000000. Convert the column"
+                )
 
 
 def _check_names(mapping: FactsMapping) -> None:
@@ -156,7 +175,9 @@ def _typed(column: sa.ColumnClause[Any], found: Any, kind: str, dialect: str) ->
     if kind == "instant":
         return _instant(column, found, dialect)
     if kind in ("key", "text"):
-        return sa.type_coerce(column, sa.String()) if isinstance(found, sa.String) else sa.cast(column, sa.String())
+        # padded texts and enumerations are texts to SQLAlchemy, but not to every function of the engine
+        is_text = isinstance(found, (sa.VARCHAR, sa.TEXT))
+        return sa.type_coerce(column, sa.String()) if is_text else sa.cast(column, sa.String())
     if kind == "number":
         return sa.cast(column, sa.Double())
     return sa.type_coerce(column, _sql_type(kind))

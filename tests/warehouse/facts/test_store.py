@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from campaigns.features import known_kinds
 from campaigns.segment import parse_segment
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.dialects import UtcInstant, byte_order, epoch_us, money_total, to_us, whole_division
@@ -132,6 +133,28 @@ def test_dates_and_texts_of_postgresql_are_read_as_ours(postgres_url: str, tmp_p
         ]
 
 
+def test_enumerations_padded_texts_and_uuids_of_postgresql_are_texts(postgres_url: str, tmp_path: Path) -> None:
+    who = "6f1d2c0e-0a51-4c46-9a3b-0d8a3f1c2b11"
+    company(
+        postgres_url,
+        "CREATE TYPE state AS ENUM ('paid', 'refunded')",
+        "CREATE TABLE customers (customer_id UUID, country CHAR(4), tags JSON, joined TIMESTAMPTZ, wants_sms BOOLEAN)",
+        "CREATE TABLE orders (order_id BIGINT, customer_id UUID, ordered_at TIMESTAMPTZ, amount DOUBLE PRECISION, status state)",
+        "CREATE TABLE events (event_id INTEGER, customer_id UUID, occurred_at DATE, event TEXT)",
+        f"INSERT INTO customers VALUES ('{who}', 'GB', '[1]', '2025-01-01 00:00+02', NULL)",
+        f"INSERT INTO orders VALUES (1, '{who}', '2025-03-31 23:00-02', 10.1, 'paid'), (2, '{who}', '2025-03-01', 5, 'refunded')",
+    )
+    with open_facts(postgres_url, data_dir=tmp_path) as facts:
+        assert facts.attributes() == {"joined": "instant", "tags": "text", "wants_sms": "boolean"}
+        segment = parse_segment("country == 'GB' and orders == 0", known=known_kinds())
+        assert select_segment(facts, segment, as_of=AS_OF)["customer_id"].tolist() == [who]
+        later = compute_features(facts, as_of=AS_OF + timedelta(hours=2), names=["orders", "spend", "joined"])
+        assert later.to_dict("records") == [
+            {"customer_id": who, "orders": 1, "spend": 10.1, "joined": datetime(2024, 12, 31, 22, tzinfo=UTC)}
+        ]
+        assert len(facts.fingerprint()) == 64
+
+
 @pytest.mark.parametrize(
     ("mapping", "message"),
     [
@@ -160,6 +183,13 @@ def test_a_mapping_that_does_not_fit_says_where(
     company(sqlite_url, *PLAIN)
     with pytest.raises(FactsError, match=message):
         open_facts(sqlite_url, data_dir=tmp_path, mapping=FactsMapping(mapping))
+
+
+@pytest.mark.parametrize("written", ["2025-03-01T00:00:00.000000", "2025-03-01 00:00:00", "1740787200"])
+def test_times_that_sqlite_would_compare_wrongly_are_refused(sqlite_url: str, tmp_path: Path, written: str) -> None:
+    company(sqlite_url, *PLAIN, f"INSERT INTO events VALUES ('e', 2, '{written}', 'visit')")
+    with pytest.raises(FactsError, match=f"events.occurred_at holds '{written}'; SQLite keeps times as texts"):
+        open_facts(sqlite_url, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
