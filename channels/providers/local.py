@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime
-from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Final
@@ -17,9 +14,7 @@ from typing import Final
 from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing, Push, Sms
 from channels.provider import Capability, SendResult
-
-# Long headers stay on one line: folded, a List-Unsubscribe address becomes encoded words that no mail program follows.
-EML_POLICY: Final = SMTP.clone(max_line_length=998)
+from channels.providers.mime import key_name, to_mime
 
 _SUFFIX: Final[dict[Channel, str]] = {"sms": ".txt", "email": ".eml", "push": ".json"}
 
@@ -53,7 +48,7 @@ class LocalProvider:
 
     def path(self, key: str) -> Path:
         """Where the message of this key is, or would be, written."""
-        return self.folder / (_name(key) + _SUFFIX[self.channel])
+        return self.folder / (key_name(key) + _SUFFIX[self.channel])
 
     def _write(self, message: Outgoing, now: datetime) -> SendResult:
         path = self.path(message.key)
@@ -79,22 +74,16 @@ def _encode(message: Outgoing, now: datetime) -> bytes:
 
 
 def _eml(message: Outgoing, content: Email, now: datetime) -> bytes:
-    mail = EmailMessage(policy=EML_POLICY)
     headers = {
         "From": "campaigns@localhost",
         "Date": format_datetime(now),
-        "Message-ID": f"<{_name(message.key)}@localhost>",
+        "Message-ID": f"<{key_name(message.key)}@localhost>",
         **message.headers,
         "To": message.address.value,
         "Subject": content.subject,
         "X-Message-Key": message.key,
     }
-    for name, value in headers.items():
-        mail[name] = value
-    mail.set_content(content.text)
-    mail.add_alternative(content.html, subtype="html")
-    mail.set_boundary(f"=_{_name(message.key)}")  # the same message gives the same bytes
-    return mail.as_bytes()
+    return to_mime(content, headers, key=message.key)
 
 
 def _txt(message: Outgoing, content: Sms) -> bytes:
@@ -123,7 +112,3 @@ def _write_whole(path: Path, data: bytes) -> None:
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
-
-
-def _name(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
