@@ -45,6 +45,8 @@ def deliver(
     outcome = delivered.to_json()
     for campaign, why in outcome["held"].items():
         warn(f"{campaign} is held: {why}")
+    for channel, why in outcome["resting"].items():
+        warn(f"the account for {channel} rests: {why}; its messages stay pending")
     if as_json:
         print_json(outcome)
         return
