@@ -6,7 +6,9 @@ conformance suite runs; any other engine is refused when a statement is compiled
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
+from types import MappingProxyType
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -15,6 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 from warehouse.facts.errors import FactsError
+from warehouse.facts.schema import ColumnKind
 
 MONEY_SCALE: Final = 10_000
 """Money is summed in ten-thousandths of the major unit: whole numbers, so that every engine gives the same total."""
@@ -48,6 +51,20 @@ class UtcInstant(sa.TypeDecorator[datetime]):
         raise FactsError(
             f"expected an instant from the engine, got a {type(value).__name__}; is the column a timestamp?"
         )
+
+
+SQL_TYPES: Final[Mapping[ColumnKind, sa.types.TypeEngine[Any]]] = MappingProxyType(
+    {
+        "key": sa.String(),
+        "text": sa.String(),
+        "number": sa.Double(),
+        "money": sa.Numeric(18, 4),
+        "instant": UtcInstant(),
+        "date": sa.Date(),
+        "boolean": sa.Boolean(),
+    }
+)
+"""What each kind of column is to SQLAlchemy."""
 
 
 def to_us(at: datetime) -> int:

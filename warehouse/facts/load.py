@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from warehouse.facts.column_plan import plan_columns
 from warehouse.facts.errors import FactsError
-from warehouse.facts.load_request import LoadRequest, Progress, Workshop, as_table, open_workshop
+from warehouse.facts.load_request import LoadRequest, Progress, Workshop, as_loadable, as_table, open_workshop
 from warehouse.facts.manifests import Manifest, VersionTaken, latest_manifest, publish
 from warehouse.facts.merge import Merged, Staged, find_refused, merge
 from warehouse.facts.parquet import literal, read_parquet_sql, scan_sql
@@ -80,7 +80,7 @@ def load_table(  # noqa: PLR0913 - a load is asked for in one call; the last fiv
         FactsError: a file is missing or broken (with its line), a required column is missing, or the facts are not the
             embedded ones. Nothing is changed then.
     """
-    request = LoadRequest(facts, as_table(table), files, renames, time_zone, quarantine_dir, now, progress)
+    request = LoadRequest(as_loadable(facts), as_table(table), files, renames, time_zone, quarantine_dir, now, progress)
     request.check(files_needed=True)
     return _retrying(request, _attempt)
 
@@ -104,7 +104,7 @@ def load_customers_from_orders(
     Raises:
         FactsError: as `load_table`.
     """
-    request = LoadRequest(facts, "customers", files, renames, time_zone, quarantine_dir, now, progress)
+    request = LoadRequest(as_loadable(facts), "customers", files, renames, time_zone, quarantine_dir, now, progress)
     request.check(files_needed=False)
     return _retrying(request, _attempt_from_orders)
 

@@ -21,7 +21,7 @@ from warehouse.facts.schema import TABLES, TableName, table_schema
 if TYPE_CHECKING:
     import duckdb
 
-    from warehouse.facts.store import Facts
+    from warehouse.facts.store import Facts, ParquetFacts
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps of the load are done and how many there are."""
@@ -33,7 +33,7 @@ _FOLDER: Final = ".loading"
 class LoadRequest:
     """A load as it was asked for; `renames` is ours -> theirs."""
 
-    facts: Facts
+    facts: ParquetFacts
     table: TableName
     files: Sequence[Path]
     renames: Mapping[str, str]
@@ -51,17 +51,24 @@ class LoadRequest:
         """Refuse what cannot be loaded at all.
 
         Raises:
-            FactsError: the facts are not ours to write, no file is named, or the time zone does not exist.
+            FactsError: no file is named, or the time zone does not exist.
         """
-        if not self.facts.is_embedded:
-            raise FactsError(
-                "facts_url names a database of the company, which is only read; expected facts_url = duckdb for "
-                "loading. Load the rows into that database, or set facts_url = duckdb in retain.toml"
-            )
         if files_needed and not self.files:
             raise FactsError("no file to load; expected at least one CSV or Parquet file")
         if self.time_zone not in available_timezones():
             raise FactsError(f"{self.time_zone}: not a time zone; expected a name such as Europe/London")
+
+
+def as_loadable(facts: Facts) -> ParquetFacts:
+    """The facts, if they are our own to write. Raises FactsError where they are not."""
+    from warehouse.facts.store import ParquetFacts
+
+    if not isinstance(facts, ParquetFacts):
+        raise FactsError(
+            "facts_url names a database of the company, which is only read; expected facts_url = duckdb for loading. "
+            "Load the rows into that database, or set facts_url = duckdb in retain.toml"
+        )
+    return facts
 
 
 def as_table(name: str) -> TableName:
@@ -82,7 +89,7 @@ class Workshop:
 
 
 @contextmanager
-def open_workshop(facts: Facts, time_zone: str) -> Iterator[Workshop]:
+def open_workshop(facts: ParquetFacts, time_zone: str) -> Iterator[Workshop]:
     """A session that reads naive times in a zone, and a folder for intermediate files that is gone afterwards.
 
     What loads that were killed left behind is removed first: a load holds a lock on its folder as long as it lives.

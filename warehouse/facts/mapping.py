@@ -11,9 +11,18 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from warehouse.facts.dialects import UtcInstant
+from warehouse.facts.dialects import SQL_TYPES, UtcInstant
 from warehouse.facts.errors import FactsError
-from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, Column, TableName, TableSchema, table_schema
+from warehouse.facts.schema import (
+    SCHEMAS,
+    TABLES,
+    AttributeKind,
+    Column,
+    ColumnKind,
+    TableName,
+    TableSchema,
+    table_schema,
+)
 
 YES_TEXTS: Final = ("yes", "y", "true", "t", "1")
 _SAMPLED: Final = 1000
@@ -144,7 +153,7 @@ class _Source:
                 f"table {self.table}: has no column {theirs}, expected as {self.schema.name}.{column.name}; it has "
                 f"{', '.join(self.found)}. Name the right one under [facts.{self.schema.name}.columns] in retain.toml"
             )
-        return sa.cast(sa.null(), _sql_type(column.kind)).label(column.name)
+        return sa.cast(sa.null(), SQL_TYPES[column.kind]).label(column.name)
 
     def _attribute(self, base: sa.TableClause, ours: str, kind: AttributeKind, dialect: str) -> sa.ColumnElement[Any]:
         theirs = self.renames.get(ours, ours)
@@ -162,13 +171,7 @@ def attribute_kind(kind: sa.types.TypeEngine[Any]) -> AttributeKind:
     return "text"
 
 
-def _sql_type(kind: str) -> sa.types.TypeEngine[Any]:
-    from warehouse.facts.store import SQL_TYPES
-
-    return next(t for k, t in SQL_TYPES.items() if k == kind)
-
-
-def _typed(column: sa.ColumnClause[Any], found: Any, kind: str, dialect: str) -> sa.ColumnElement[Any]:
+def _typed(column: sa.ColumnClause[Any], found: Any, kind: ColumnKind, dialect: str) -> sa.ColumnElement[Any]:
     """A column of theirs as our kind of value; casts only where the types differ, so that indexes stay usable."""
     if kind == "boolean":
         return column if isinstance(found, sa.Boolean) else _truth(column, found)
@@ -180,7 +183,7 @@ def _typed(column: sa.ColumnClause[Any], found: Any, kind: str, dialect: str) ->
         return sa.type_coerce(column, sa.String()) if is_text else sa.cast(column, sa.String())
     if kind == "number":
         return sa.cast(column, sa.Double())
-    return sa.type_coerce(column, _sql_type(kind))
+    return sa.type_coerce(column, SQL_TYPES[kind])
 
 
 def _truth(column: sa.ColumnClause[Any], found: Any) -> sa.ColumnElement[Any]:
@@ -199,17 +202,15 @@ def _instant(column: sa.ColumnClause[Any], found: Any, dialect: str) -> sa.Colum
     return sa.type_coerce(sa.cast(column, sa.DateTime()), UtcInstant())
 
 
-def mapped_fingerprint(engine: sa.Engine, tables: Any) -> str:
+def mapped_fingerprint(connection: sa.Connection, tables: Any) -> str:
     """SHA-256 over count, extremes and sums of every column: one scan a table.
 
     A change that keeps all of these (two customers swapping their cities) goes unseen; engines share no row hash.
     """
     state: list[Any] = []
-    with engine.connect() as connection:
-        for name in TABLES:
-            table: sa.FromClause = getattr(tables, name)
-            row = connection.execute(sa.select(*_signature(table))).one()
-            state.append([name, [str(value) for value in row]])
+    for name in TABLES:
+        row = connection.execute(sa.select(*_signature(getattr(tables, name)))).one()
+        state.append([name, [str(value) for value in row]])
     return hashlib.sha256(json.dumps(state, ensure_ascii=False).encode()).hexdigest()
 
 

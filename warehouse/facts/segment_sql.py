@@ -27,7 +27,7 @@ from campaigns.segment_tree import (
     names,
 )
 from warehouse.facts.cohorts import LISTED
-from warehouse.facts.dialects import byte_order
+from warehouse.facts.dialects import UtcInstant, byte_order
 from warehouse.facts.feature_parts import Column
 from warehouse.facts.features import MODELLED, DaysSince, FeatureColumns, FeatureOptions, feature_columns
 
@@ -140,8 +140,6 @@ def _older(feature: DaysSince, as_of: datetime, days: int, *, at_least: bool) ->
 
 
 def _bound(value: Any) -> Column:
-    from warehouse.facts.dialects import UtcInstant
-
     if isinstance(value, bool):
         return sa.literal_column(str(int(value)))
     if isinstance(value, datetime):

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import sqlalchemy as sa
 
-from warehouse.facts.dialects import UtcInstant
+from warehouse.facts.dialects import SQL_TYPES
 from warehouse.facts.errors import FactsError
 from warehouse.facts.manifests import Manifest, latest_manifest
-from warehouse.facts.mapping import FactsMapping, MappedTables, TableMapping, mapped_fingerprint, mapped_tables
+from warehouse.facts.mapping import FactsMapping, TableMapping, mapped_fingerprint, mapped_tables
 from warehouse.facts.schema import SCHEMAS, TABLES, AttributeKind, ColumnKind, TableName
 
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
 
-__all__ = ["Facts", "FactsMapping", "TableMapping", "Tables", "open_facts"]
+__all__ = ["DatabaseFacts", "Facts", "FactsMapping", "ParquetFacts", "TableMapping", "Tables", "open_facts"]
 
 EMBEDDED: Final = "duckdb"
-
-SQL_TYPES: Final[Mapping[ColumnKind, sa.types.TypeEngine[Any]]] = {
-    "key": sa.String(),
-    "text": sa.String(),
-    "number": sa.Double(),
-    "money": sa.Numeric(18, 4),
-    "instant": UtcInstant(),
-    "date": sa.Date(),
-    "boolean": sa.Boolean(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,58 +35,35 @@ class Tables:
     events: sa.FromClause
 
 
-class Facts:
-    """One state of the facts, open for reading.
+class Facts(ABC):
+    """The facts, open for reading.
 
-    What it reads does not change under its feet: loads of other processes show after `refresh()`. With DuckDB over
-    Parquet the state is one manifest; with another engine it is whatever that engine shows.
+    What is read does not change under the reader's feet: loads of other processes show after `refresh()`.
     """
 
-    def __init__(self, engine: sa.Engine, data_dir: Path) -> None:
+    def __init__(self, engine: sa.Engine, tables: Tables) -> None:
         self.engine = engine
-        self.data_dir = data_dir
-        self.manifest: Manifest | None = None
-        self._root: duckdb.DuckDBPyConnection | None = None
-        self._mapped: MappedTables | None = None
-        self._tables: Tables | None = None
-
-    @property
-    def tables(self) -> Tables:
+        self.tables = tables
         """customers, orders and events with canonical column names; attributes are columns of customers."""
-        assert self._tables is not None  # open_facts refreshes before it hands out
-        return self._tables
 
-    @property
-    def is_embedded(self) -> bool:
-        """Whether the facts are our own Parquet folder, which `load_table` can add to."""
-        return self.manifest is not None
-
+    @abstractmethod
     def attributes(self) -> Mapping[str, AttributeKind]:
         """The company's own columns of customers, with the kind of their values."""
-        if self.manifest is not None:
-            return dict(self.manifest.attributes)
-        assert self._mapped is not None
-        return dict(self._mapped.attributes)
 
+    @abstractmethod
     def fingerprint(self) -> str:
-        """A text that changes when the data change (for other engines: counts, extremes and sums of every column)."""
-        if self.manifest is not None:
-            return self.manifest.fingerprint()
-        return mapped_fingerprint(self.engine, self.tables)
+        """A text that changes when the data change."""
 
+    @abstractmethod
     def refresh(self) -> None:
         """Read the newest state from now on."""
-        if self._root is not None:
-            from warehouse.facts.parquet import define_views
-
-            newest = latest_manifest(self.data_dir)
-            if self.manifest is None or newest.version != self.manifest.version:
-                define_views(self._root, self.data_dir, newest)
-            self.manifest = newest
-            self._tables = _parquet_tables(newest)
 
     def frame(self, statement: sa.Select[Any]) -> pd.DataFrame:
-        """The rows of a statement as a DataFrame: texts as str, instants as aware UTC, columns in order."""
+        """The rows of a statement as a DataFrame: texts as str, instants as aware UTC, columns in order.
+
+        Raises:
+            FactsError: the engine refuses.
+        """
         from warehouse.facts.frames import fetch_frame
 
         with self.connection() as connection:
@@ -112,22 +80,77 @@ class Facts:
                 f"the facts engine ({self.engine.dialect.name}) refused a query: {_first_line(error)}"
             ) from error
 
-    def loader_cursor(self) -> duckdb.DuckDBPyConnection:
-        """A DuckDB session of a load's own (embedded facts only)."""
-        assert self._root is not None  # load_table checks is_embedded first
-        return self._root.cursor()
-
     def close(self) -> None:
         """Let go of the engine and its memory."""
         self.engine.dispose()
-        if self._root is not None:
-            self._root.close()
 
-    def __enter__(self) -> Facts:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class ParquetFacts(Facts):
+    """The embedded facts: DuckDB in memory over the Parquet files of one manifest. These can be loaded into."""
+
+    def __init__(self, root: duckdb.DuckDBPyConnection, data_dir: Path) -> None:
+        from warehouse.facts.parquet import duckdb_engine
+
+        self.data_dir = data_dir
+        self.manifest = Manifest()
+        self._root = root
+        super().__init__(duckdb_engine(root), _parquet_tables(self.manifest))
+        self._show(latest_manifest(data_dir))
+
+    def attributes(self) -> Mapping[str, AttributeKind]:
+        return dict(self.manifest.attributes)
+
+    def fingerprint(self) -> str:
+        return self.manifest.fingerprint()
+
+    def refresh(self) -> None:
+        newest = latest_manifest(self.data_dir)
+        if newest.version != self.manifest.version:
+            self._show(newest)
+
+    def _show(self, manifest: Manifest) -> None:
+        from warehouse.facts.parquet import define_views
+
+        define_views(self._root, self.data_dir, manifest)
+        self.manifest, self.tables = manifest, _parquet_tables(manifest)
+
+    def loader_cursor(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB session of a load's own."""
+        return self._root.cursor()
+
+    def close(self) -> None:
+        super().close()
+        self._root.close()
+
+
+class DatabaseFacts(Facts):
+    """The facts in a database of the company, which is only read. It always shows what it holds at the moment."""
+
+    def __init__(self, engine: sa.Engine, mapping: FactsMapping) -> None:
+        try:
+            found = mapped_tables(engine, mapping)
+        except BaseException:
+            engine.dispose()
+            raise
+        self._attributes = found.attributes
+        super().__init__(engine, Tables(found.tables["customers"], found.tables["orders"], found.tables["events"]))
+
+    def attributes(self) -> Mapping[str, AttributeKind]:
+        return dict(self._attributes)
+
+    def fingerprint(self) -> str:
+        """A text that changes with counts, extremes or sums of some column; see `mapped_fingerprint`."""
+        with self.connection() as connection:
+            return mapped_fingerprint(connection, self.tables)
+
+    def refresh(self) -> None:
+        """Nothing to do."""
 
 
 def open_facts(
@@ -143,13 +166,13 @@ def open_facts(
     """
     if url == EMBEDDED:
         return _open_parquet(data_dir, memory_limit)
-    return _open_other(url, data_dir, mapping or FactsMapping())
+    return _open_database(url, mapping or FactsMapping())
 
 
-def _open_parquet(data_dir: Path, memory_limit: str | None) -> Facts:
+def _open_parquet(data_dir: Path, memory_limit: str | None) -> ParquetFacts:
     import duckdb
 
-    from warehouse.facts.parquet import duckdb_engine, open_memory
+    from warehouse.facts.parquet import open_memory
 
     try:
         root = open_memory(data_dir / "spill", memory_limit)
@@ -158,13 +181,10 @@ def _open_parquet(data_dir: Path, memory_limit: str | None) -> Facts:
             f"facts memory limit {memory_limit!r}: not understood by DuckDB ({_first_line(error)}); "
             "expected a size such as 4GB"
         ) from error
-    facts = Facts(duckdb_engine(root), data_dir)
-    facts._root = root
-    facts.refresh()
-    return facts
+    return ParquetFacts(root, data_dir)
 
 
-def _open_other(url: str, data_dir: Path, mapping: FactsMapping) -> Facts:
+def _open_database(url: str, mapping: FactsMapping) -> DatabaseFacts:
     try:
         engine = sa.create_engine(url)
     except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
@@ -174,16 +194,13 @@ def _open_other(url: str, data_dir: Path, mapping: FactsMapping) -> Facts:
         ) from error
     if engine.dialect.name == "postgresql":
         sa.event.listen(engine, "connect", _speak_utc)
-    facts = Facts(engine, data_dir)
     try:
-        with facts.connection():
-            facts._mapped = mapped_tables(engine, mapping)
-    except BaseException:
-        engine.dispose()
-        raise
-    mapped = facts._mapped.tables
-    facts._tables = Tables(mapped["customers"], mapped["orders"], mapped["events"])
-    return facts
+        return DatabaseFacts(engine, mapping)
+    except sa.exc.SQLAlchemyError as error:
+        raise FactsError(
+            f"facts_url: the {engine.dialect.name} database cannot be read ({_first_line(error)}); check that it runs, "
+            "the name of the database and the rights of the role"
+        ) from error
 
 
 def _speak_utc(connection: Any, _: object) -> None:

@@ -19,7 +19,7 @@ from warehouse.facts.errors import FactsError
 from warehouse.facts.features import feature_columns
 from warehouse.facts.load import load_table
 from warehouse.facts.segment_sql import compute_features, select_segment
-from warehouse.facts.store import Facts, FactsMapping, TableMapping, open_facts
+from warehouse.facts.store import Facts, FactsMapping, ParquetFacts, TableMapping, open_facts
 
 AS_OF = datetime(2025, 4, 1, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def test_nothing_is_made_where_nothing_is_loaded(tmp_path: Path) -> None:
         assert facts.attributes() == {}
         assert facts.frame(sa.select(facts.tables.customers)).empty
         assert compute_features(facts, as_of=AS_OF, names=["orders", "country"]).empty
-        assert facts.is_embedded
+        assert isinstance(facts, ParquetFacts)
     assert not (tmp_path / "data").exists()
 
 
@@ -58,7 +58,7 @@ def test_nothing_is_made_where_nothing_is_loaded(tmp_path: Path) -> None:
     [
         ("no-url", "facts_url: not a database URL that can be opened"),
         ("nosuchdatabase://host/x", "facts_url: not a database URL that can be opened"),
-        ("postgresql+psycopg://nobody@127.0.0.1:1/none", r"the facts engine \(postgresql\) refused"),
+        ("postgresql+psycopg://nobody@127.0.0.1:1/none", "facts_url: the postgresql database cannot be read"),
     ],
 )
 def test_an_url_that_leads_nowhere_is_refused(tmp_path: Path, url: str, message: str) -> None:
@@ -211,7 +211,6 @@ def test_the_fingerprint_of_a_database_moves_with_its_rows(
             company(url, statement)
             seen.add(facts.fingerprint())
         assert len(seen) == 5
-        assert not facts.is_embedded
 
 
 def test_a_database_of_the_company_is_never_loaded_into(
