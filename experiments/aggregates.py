@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 LARGEST = 1e75  # sums beyond it are refused: their squares and cubes would overflow
+_MOST_DAYS = 100_000
 _BLOCK = 8192  # rows at a time: they stay in the processor's cache (twice as fast as all at once for a million rows)
 
 
@@ -247,10 +248,18 @@ class SurvivalCounts:
             raise ExperimentError(f"survival counts: {when.size} times but {happened.size} events; give one of each")
         if not np.isfinite(when).all():
             raise ExperimentError("survival counts: times hold missing or infinite values; fill them first")
-        distinct, place = np.unique(when, return_inverse=True)
-        hits = np.bincount(place[happened], minlength=distinct.size)
-        lost = np.bincount(place[~happened], minlength=distinct.size)
-        return cls(tuple(distinct.tolist()), tuple(hits.tolist()), tuple(lost.tolist()))
+        days = when.astype(np.intp) if when.size and 0.0 <= when.min() and when.max() < _MOST_DAYS else None
+        if days is not None and (days == when).all():  # whole days are counted, not sorted
+            everyone = np.bincount(days)
+            distinct = np.flatnonzero(everyone)
+            hits = np.bincount(days[happened], minlength=everyone.size)[distinct]
+            lost = everyone[distinct] - hits
+        else:
+            distinct, place = np.unique(when, return_inverse=True)
+            hits = np.bincount(place[happened], minlength=distinct.size)
+            lost = np.bincount(place[~happened], minlength=distinct.size)
+        times = tuple(float(time) for time in distinct.tolist())
+        return cls(times, tuple(hits.tolist()), tuple(lost.tolist()))
 
     @classmethod
     def from_day_counts(cls, counts: Mapping[float, tuple[int, int]]) -> SurvivalCounts:

@@ -178,14 +178,14 @@ class _Rows:
         distinct = list(dict.fromkeys(columns))
         if not distinct:
             return self._cells(lambda start, end: Moments(end - start, (), (), ()))
-        matrix = np.empty((self.order.size, len(distinct)), order="F")
-        for place, column in enumerate(distinct):
-            matrix[:, place] = table.numbers(column)[self.order]
-        gaps = np.asarray(np.isnan(matrix).any(axis=1)) if table.missing == "drop" else None
+        sources = [table.numbers(column) for column in distinct]
 
         def cell(start: int, end: int) -> Moments:
-            part = matrix[start:end]
-            return Moments.from_rows(distinct, part if gaps is None else part[~gaps[start:end]])
+            rows = self.order[start:end]
+            part = np.empty((rows.size, len(sources)), order="F")
+            for place, values in enumerate(sources):
+                part[:, place] = values[rows]
+            return Moments.from_rows(distinct, part if table.missing != "drop" else part[~np.isnan(part).any(axis=1)])
 
         return self._cells(cell)
 

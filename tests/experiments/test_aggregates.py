@@ -115,6 +115,17 @@ def test_survival_counts_add_like_their_customers(first: list, second: list) -> 
     assert _survival(first) + _survival(second) == _survival(first + second)
 
 
+def test_whole_days_and_fractions_are_counted_alike() -> None:
+    rng = np.random.default_rng(2)
+    days, events = rng.integers(0, 40, 500), rng.integers(0, 2, 500)
+    whole = SurvivalCounts.from_times(days, events)
+    halves = SurvivalCounts.from_times(days / 2, events)
+    assert halves.times == tuple(time / 2 for time in whole.times)
+    assert (halves.events, halves.censored) == (whole.events, whole.censored)
+    assert all(isinstance(time, float) for time in whole.times)
+    assert SurvivalCounts.from_times([], []) == SurvivalCounts.empty()
+
+
 def test_at_risk_falls_by_events_and_censorings() -> None:
     counts = SurvivalCounts.from_times([1, 2, 2, 3], [1, 1, 0, 0])
     assert counts.n == 4
