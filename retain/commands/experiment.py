@@ -63,7 +63,7 @@ def decide(
     for path in decided["changed_files"]:
         say(f"changed {path}; take it back with: retain undo {campaign}")
     if decided["patch_file"]:
-        say(f"proposed in {decided['patch_file']}; make it so with: git -C {root} apply -p0 {decided['patch_file']}")
+        say(f"proposed in {decided['patch_file']}; make it so with: git -C {root} apply {decided['patch_file']}")
 
 
 def undo(

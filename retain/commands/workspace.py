@@ -118,7 +118,7 @@ def serve(
     """Show the experiments and their reports in a browser.
 
     On this machine only (127.0.0.1), until interrupted with Ctrl-C. Pages show what was measured last; nothing is
-    measured, decided or changed by looking.
+    measured, decided or changed by looking. Under /u and /receipts it takes what customers and providers answer.
     """
     from web.app import serve as serve_pages
 

@@ -29,9 +29,13 @@ def test_the_demonstration_prints_one_object_with_everything(demo: Demo) -> None
         assert result["low"] is None or math.isfinite(result["low"])
 
 
-def test_people_see_the_truth_beside_the_estimate(tmp_path: Path, retain: Cli) -> None:
-    outcome = retain("demo", "--workspace", tmp_path / "shop", "--customers", 300, "--seed", 1)
+def test_people_see_the_truth_beside_the_estimate_in_a_place_made_for_it(
+    tmp_path: Path, retain: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    outcome = retain("demo", "--customers", 300, "--seed", 1)
     assert outcome.code == 0
+    assert f"\nworkspace {tmp_path}/retain-demo-" in outcome.out
     for said in (
         "customers at risk",
         "true lift",
@@ -43,14 +47,6 @@ def test_people_see_the_truth_beside_the_estimate(tmp_path: Path, retain: Cli) -
         assert said in outcome.out
     assert outcome.err.splitlines()[0] == "invent customers: 1 of 1"
     assert "measure and decide: 1 of 1" in outcome.err
-
-
-def test_without_a_place_it_makes_one(tmp_path: Path, retain: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    outcome = retain("demo", "--customers", 200, "--json")
-    assert outcome.code == 0
-    assert outcome.err == ""
-    assert Path(outcome.json["workspace"]).parent == tmp_path
 
 
 def test_a_workspace_is_never_made_over_another(demo: Demo, retain: Cli) -> None:

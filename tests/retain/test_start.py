@@ -48,10 +48,9 @@ def test_every_command_explains_itself(command: str, retain: Cli) -> None:
     assert outcome.out.startswith(f"Usage: retain {command}")
 
 
-def test_every_command_fits_on_one_line_of_the_list(retain: Cli) -> None:
+def test_the_list_names_every_command(retain: Cli) -> None:
     listed = retain("-h").out
     assert all(f"\n  {command} " in listed for command in COMMANDS)
-    assert "..." not in listed.split("Commands:")[1]
 
 
 @pytest.mark.parametrize(
