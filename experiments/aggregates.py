@@ -248,7 +248,7 @@ class SurvivalCounts:
             raise ExperimentError(f"survival counts: {when.size} times but {happened.size} events; give one of each")
         if not np.isfinite(when).all():
             raise ExperimentError("survival counts: times hold missing or infinite values; fill them first")
-        days = when.astype(np.intp) if when.size and 0.0 <= when.min() and when.max() < _MOST_DAYS else None
+        days = when.astype(np.intp) if when.size and when.min() >= 0.0 and when.max() < _MOST_DAYS else None
         if days is not None and (days == when).all():  # whole days are counted, not sorted
             everyone = np.bincount(days)
             distinct = np.flatnonzero(everyone)
