@@ -13,14 +13,16 @@ if TYPE_CHECKING:
     from flows.demo.loop import DemoRun
 
 
-def run_and_report(root: Path | None, *, customers: int, seed: int, quiet: bool) -> dict[str, Any]:
+def run_and_report(
+    root: Path | None, *, customers: int, seed: int, quiet: bool, providers: str = "local"
+) -> dict[str, Any]:
     """Run the demonstration in `root` (else in a new directory), write its report, print what came out unless quiet."""
     from flows.demo.loop import run_demo
     from web.report import render_report
 
     folder = (root or Path(tempfile.mkdtemp(prefix="retain-demo-"))).resolve()
     with Stages(quiet=quiet) as stages:
-        run = run_demo(folder, customers=customers, seed=seed, progress=stages.show)
+        run = run_demo(folder, customers=customers, seed=seed, progress=stages.show, providers=providers)
         stages.show("report", 0, 1)
         report = render_report(run.report_data, out=folder / "reports" / "winback-demo.html")
         stages.show("report", 1, 1)
@@ -37,6 +39,9 @@ def _print(run: DemoRun, outcome: dict[str, Any]) -> None:
         f"{sent['planned']:,} messages planned, {sent['sent']:,} sent, {sent['skipped']:,} skipped, "
         f"{sent['failed']:,} failed, {sent['in_doubt']:,} in doubt"
     )
+    if run.simulator is not None:
+        accepted, twice = run.simulator["accepted"], run.simulator["duplicates"]
+        say(f"the simulator accepted {accepted:,} messages, {twice:,} of them twice")
     rows = [
         (
             result["arm"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from flows.demo.exposure import Exposure
 from flows.demo.reactions import Reactions, react
+from flows.demo.simulated import LOCAL, chosen_providers, simulators_count
 from flows.demo.story import AS_OF, BOOK, CAMPAIGN, TEMPLATES
 from flows.demo.world import World, make_world
 from flows.settings import Settings, read_settings
@@ -50,12 +51,15 @@ class DemoRun:
     reactions: Reactions
     report_data: dict[str, Any]
     messages: dict[str, int]
+    simulator: dict[str, int] | None
+    """What the simulator accepted, where the messages went to one."""
     seconds: float
 
     def to_json(self, *, report: Path | None) -> dict[str, Any]:
         """What `retain demo --json` prints."""
         decided = self.decided.to_json()
         return {
+            **({} if self.simulator is None else {"simulator": self.simulator}),
             "workspace": str(self.root),
             "selected": self.planned.summary["audience"],
             "eligible": self.planned.summary["eligible"],
@@ -71,15 +75,16 @@ class DemoRun:
         }
 
 
-def run_demo(root: Path, *, customers: int, seed: int, progress: Progress) -> DemoRun:
+def run_demo(root: Path, *, customers: int, seed: int, progress: Progress, providers: str = LOCAL) -> DemoRun:
     """Make a workspace in `root` and take its campaign once round the loop, in simulated time.
 
-    The same `customers` and `seed` give the same world, assignments, results and decision.
+    The same `customers` and `seed` give the same world, assignments, results and decision. `providers`: "local" writes
+    the messages to files, "simulated" sends them over HTTP to a simulator on this machine.
     Raises SettingsError where `root` holds a workspace already.
     """
     started = time.perf_counter()
     make_workspace(root, book=BOOK, templates=TEMPLATES)
-    with open_workspace(_settings(root, seed)) as ws:
+    with chosen_providers(providers) as chosen, open_workspace(_settings(root, seed, chosen)) as ws:
         world = _load_world(ws, customers, seed, progress)
         progress("plan", 0, 1)
         planned = plan_campaign(ws, CAMPAIGN, as_of=AS_OF)
@@ -87,6 +92,7 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress) -> De
         progress("plan", 1, 1)
         apply_plan(ws, planned, now=AS_OF, progress=lambda done, total: progress("apply", done, total))
         _deliver(ws, progress)
+        simulator = simulators_count(chosen)
         reactions = _react(ws, world, planned, progress)
         progress("measure and decide", 0, 1)
         ripe_at = _horizon_end(planned) + ws.settings.measurement.lateness
@@ -95,11 +101,14 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress) -> De
         data["truth"] = {arm: truth.lift for arm, truth in reactions.truth.items()}
         messages = show_status(ws, CAMPAIGN)[0]["total"]
         progress("measure and decide", 1, 1)
-    return DemoRun(root, planned, decided, reactions, data, messages, time.perf_counter() - started)
+    return DemoRun(root, planned, decided, reactions, data, messages, simulator, time.perf_counter() - started)
 
 
-def _settings(root: Path, seed: int) -> Settings:
-    return read_settings(root, overrides={"seed": f"demo-{seed}", "secret": f"demonstration-key-of-seed-{seed}"})
+def _settings(root: Path, seed: int, providers: Mapping[str, Any]) -> Settings:
+    own: dict[str, Any] = {"seed": f"demo-{seed}", "secret": f"demonstration-key-of-seed-{seed}"}
+    if providers:  # an address for status callbacks, which carry the message's key to the simulator
+        own |= {"providers": dict(providers), "public_url": "https://shop.example.com"}
+    return read_settings(root, overrides=own)
 
 
 def _load_world(ws: Workspace, customers: int, seed: int, progress: Progress) -> World:

@@ -117,6 +117,14 @@ def demo(
         int, typer.Option("--customers", metavar="N", min=100, help="How many customers to invent.")
     ] = 20_000,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same world.")] = 7,
+    providers: Annotated[
+        str,
+        typer.Option(
+            "--providers",
+            metavar="NAME",
+            help="local writes the messages to files; simulated sends them over HTTP to a simulator on this machine.",
+        ),
+    ] = "local",
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole loop on invented customers.
@@ -125,7 +133,7 @@ def demo(
     """
     from retain.demonstration import run_and_report
 
-    outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json)
+    outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json, providers=providers)
     if as_json:
         print_json(outcome)
 
