@@ -9,7 +9,10 @@ from typing import Any, Literal
 from experiments.design import Design
 from experiments.results import Result
 
-VerdictName = Literal["promote", "keep_testing", "stop_harm", "inconclusive", "invalid", "review"]
+VerdictName = Literal[
+    "promote", "keep_testing", "stop_harm", "inconclusive", "invalid", "review", "keep", "demote", "keep_measuring"
+]
+"""The last three: of a promoted arm against its holdback."""
 RULE_VERSION = "1"
 
 

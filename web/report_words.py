@@ -30,6 +30,9 @@ VERDICTS: Final[Mapping[str, Verdict]] = {
     "inconclusive": Verdict("calm", "=", "No winner", "The planned test is over and no arm passed every gate."),
     "invalid": Verdict("bad", "!", "Invalid", "The experiment is broken; its numbers must not be used."),
     "review": Verdict("warn", "?", "Needs a person", "The numbers look good, but a check must be judged by somebody."),
+    "keep": Verdict("good", "✓", "Keep {arm}", "Against its holdback the promoted arm still lifts."),
+    "demote": Verdict("bad", "✕", "Demote {arm}", "Against its holdback the promoted arm's lift is gone, or it harms."),
+    "keep_measuring": Verdict("calm", "…", "Keep measuring {arm}", "Too early to say whether its lift is still there."),
 }
 NO_VERDICT: Final = Verdict(
     "calm", "…", "Not decided yet", "The results are shown as they stand; nobody has decided on them."

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from experiments.decide import decide
 from experiments.evidence import Evidence, Reason, Verdict
 from experiments.sequential import LookPlan, due_look
+from flows.steps.holdback import decide_holdback, find_promoted
 from flows.steps.measure_experiment import Measurement, measure_experiment, monitor_results
 from flows.steps.write_back_decision import Feedback, give_feedback
 from warehouse.ledger.results import DecisionRow, LookRow, append_decision, decisions, looks, record_look
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from experiments.design import Design
     from flows.wiring import Workspace
 
-FINAL_VERDICTS: Final = ("promote", "stop_harm", "inconclusive", "invalid", "review")
+FINAL_VERDICTS: Final = ("promote", "stop_harm", "inconclusive", "invalid", "review", "demote")
 """Verdicts that the rule does not go back on by itself once the last planned look is taken."""
 
 
@@ -61,7 +62,8 @@ class Decided:
 def decide_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Decided:
     """Measure and decide. A look is spent only when it is due; a final decision is given again, not taken again.
 
-    Raises ExperimentError where the campaign has no experiment yet.
+    A promoted arm is judged against its holdback: kept or demoted. Raises ExperimentError where the campaign has no
+    experiment yet.
     """
     measurement = measure_experiment(ws, campaign, now=now)
     design = measurement.design
@@ -70,24 +72,39 @@ def decide_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Decided
         before = decisions(tx, design.experiment_id)
     last = before[-1] if before else None
     if last is not None and _is_final(last, taken, design):
-        verdict = read_verdict(last.evidence["verdict"])
-        return Decided(measurement, verdict, last, give_feedback(ws, measurement, verdict, now=now), True)
+        return _again(ws, measurement, last, now=now)
     plan = due_look(design, information=_information(measurement), looks_done=_last_look(taken))
     evidence = _evidence(measurement, plan, taken)
-    verdict = decide(evidence)
+    promoted = find_promoted(ws, design)
+    verdict = decide(evidence) if promoted is None else decide_holdback(evidence, promoted, due=plan.due)
+    if last is not None and (last.verdict, verdict.verdict) == ("keep", "keep_measuring"):
+        return _again(ws, measurement, last, now=now)
+    row = _record(ws, measurement, verdict, plan, now=now)
+    feedback = give_feedback(ws, measurement, verdict, decided_at=row.decided_at, now=now)
+    return Decided(measurement, verdict, row, feedback, False)
+
+
+def _again(ws: Workspace, measurement: Measurement, last: DecisionRow, *, now: datetime) -> Decided:
+    """The decision that was taken, with the feedback it calls for."""
+    verdict = read_verdict(last.evidence["verdict"])
+    feedback = give_feedback(ws, measurement, verdict, decided_at=last.decided_at, now=now)
+    return Decided(measurement, verdict, last, feedback, True)
+
+
+def _record(ws: Workspace, measurement: Measurement, verdict: Verdict, plan: LookPlan, *, now: datetime) -> DecisionRow:
+    experiment_id = measurement.design.experiment_id
     with ws.ledger.begin() as tx:
         if plan.due:
-            record_look(tx, design.experiment_id, plan.look, at=now, information=plan.information)
-        row = append_decision(
+            record_look(tx, experiment_id, plan.look, at=now, information=plan.information)
+        return append_decision(
             tx,
-            design.experiment_id,
+            experiment_id,
             decided_at=now,
             verdict=verdict.verdict,
             arm=verdict.arm,
             rule_version=verdict.rule_version,
             evidence={"verdict": verdict.to_json(), "measurement": measurement.to_json(), "look": plan._asdict()},
         )
-    return Decided(measurement, verdict, row, give_feedback(ws, measurement, verdict, now=now), False)
 
 
 def read_verdict(data: dict[str, Any]) -> Verdict:
@@ -98,7 +115,7 @@ def read_verdict(data: dict[str, Any]) -> Verdict:
 
 def _is_final(last: DecisionRow, taken: list[LookRow], design: Design) -> bool:
     """Whether the last decision was taken at the last planned look, or stopped the experiment before it."""
-    stopped = last.verdict in ("promote", "stop_harm")
+    stopped = last.verdict in ("promote", "stop_harm", "demote")
     return last.verdict in FINAL_VERDICTS and (stopped or _last_look(taken) >= design.looks)
 
 

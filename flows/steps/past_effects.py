@@ -55,7 +55,7 @@ def _past(ws: Workspace, design: Design, now: datetime) -> list[tuple[float, flo
     return [
         (result.difference / abs(result.control_value), result.se / abs(result.control_value))
         for row in last.values()
-        if row.verdict not in ("invalid", "keep_testing")
+        if row.verdict not in ("invalid", "keep_testing", "keep_measuring")
         for result in _results(row.evidence)
         if result.metric == design.primary and result.usable and result.control_value
         if result.difference is not None and result.se is not None

@@ -67,14 +67,19 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
 
 
 def treatment_hash(file: CampaignFile) -> str:
-    """SHA-256 of what the arms do and to whom: segment, steps, offers, timing. Wording of templates is left out."""
+    """SHA-256 of what the arms do and to whom: segment, steps, offers, timing. Wording of templates is left out.
+
+    A promoted campaign is another experiment than the test that promoted it, even where the shares are the same.
+    """
     campaign = file.campaign
-    content = {
+    content: dict[str, object] = {
         "segment": file.segment_text,
         "arms": {name: arm.model_dump(mode="json", exclude={"weight"}) for name, arm in campaign.arms.items()},
         "timing": campaign.timing.model_dump(mode="json"),
         "offers": {name: repr(offer.terms) for name, offer in sorted(file.offers.items())},
     }
+    if campaign.experiment.expected_lift is not None:
+        content["promoted"] = True
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from campaigns.model import CONTROL, Campaign
 from campaigns.write_back import Edit, Patch, apply, propose, undo
 from experiments.metrics import METRICS
-from warehouse.ledger.audit import record_audit
+from warehouse.ledger.audit import audit_log, record_audit
 
 if TYPE_CHECKING:
     from experiments.evidence import Verdict
@@ -31,18 +31,24 @@ class Feedback:
     changed_files: tuple[Path, ...] = ()
 
 
-def give_feedback(ws: Workspace, measurement: Measurement, verdict: Verdict, *, now: datetime) -> Feedback:
+def give_feedback(
+    ws: Workspace, measurement: Measurement, verdict: Verdict, *, decided_at: datetime, now: datetime
+) -> Feedback:
     """Do what the campaign's feedback mode says about `verdict`; a second time changes nothing.
 
-    Only the verdicts promote and stop_harm have something to say to the file. A file that no longer describes the
-    measured experiment (its design changed since) is left alone.
+    A file that bears the decision's note was changed by it already, and one that was given its bytes back since is
+    to stay so: what somebody made of a decision is not made again.
+
+    Only promote, stop_harm and demote have something to say to the file. A file that no longer describes the measured
+    experiment (its design changed since) is left alone.
     """
     from flows.steps.ledger_standing import find_epoch
 
     file = ws.campaign(measurement.design.campaign)
     mode = file.campaign.feedback.mode
-    edits = plan_edits(file.campaign, measurement, verdict, now=now)
-    if mode == "off" or not edits or find_epoch(ws, file).experiment_id != measurement.design.experiment_id:
+    edits = plan_edits(file.campaign, measurement, verdict, decided_at=decided_at)
+    settled = Edit(("version",), file.campaign.version) in edits or _taken_back(ws, file.campaign.name, decided_at)
+    if mode == "off" or not edits or settled or find_epoch(ws, file).experiment_id != measurement.design.experiment_id:
         return Feedback(mode)
     if mode == "propose":
         out = ws.root / ".retain" / "proposals" / f"{measurement.design.experiment_id.replace(':', '-')}.patch"
@@ -50,18 +56,28 @@ def give_feedback(ws: Workspace, measurement: Measurement, verdict: Verdict, *, 
         patch = propose(file.path, edits, expected_sha256=file.text_sha256, out=out, label=label)
         return Feedback(mode, patch.diff, patch.file)
     patch = apply(
-        file.path, edits, expected_sha256=file.text_sha256, history=history_of(ws), reason=_note(verdict, now, "")
+        file.path,
+        edits,
+        expected_sha256=file.text_sha256,
+        history=history_of(ws),
+        reason=_note(verdict, decided_at, ""),
     )
     if patch.changed:
         _check_and_record(ws, measurement.design.campaign, patch, now)
     return Feedback(mode, patch.diff, None, (patch.path,) if patch.changed else ())
 
 
-def plan_edits(campaign: Campaign, measurement: Measurement, verdict: Verdict, *, now: datetime) -> list[Edit]:
+def plan_edits(campaign: Campaign, measurement: Measurement, verdict: Verdict, *, decided_at: datetime) -> list[Edit]:
     """The scalars that the verdict changes: weights, control, expected lift and a note; or the status."""
-    if verdict.verdict == "stop_harm":
-        return [Edit(("status",), "paused"), Edit(("version",), _note(verdict, now, measurement.design.experiment_id))]
-    if verdict.verdict != "promote" or verdict.arm is None:
+    if verdict.verdict not in ("promote", "stop_harm", "demote"):
+        return []
+    note = Edit(("version",), _note(verdict, decided_at, measurement.design.experiment_id))
+    if verdict.verdict != "promote":
+        return [
+            Edit(("status",), "paused"),
+            Edit(("version",), _note(verdict, decided_at, measurement.design.experiment_id)),
+        ]
+    if verdict.arm is None:
         return []
     holdback = Decimal(str(campaign.feedback.holdback))
     edits = [
@@ -72,7 +88,7 @@ def plan_edits(campaign: Campaign, measurement: Measurement, verdict: Verdict, *
     if verdict.expected_lift_shrunk is not None:
         lift = _difference(verdict.expected_lift_shrunk, measurement.design.primary)
         edits.append(Edit(("experiment", "expected_lift"), lift))
-    return [*edits, Edit(("version",), _note(verdict, now, measurement.design.experiment_id))]
+    return [*edits, note]
 
 
 def undo_write_back(ws: Workspace, campaign: str, *, now: datetime) -> Path:
@@ -92,6 +108,12 @@ def history_of(ws: Workspace) -> Path:
     return ws.root / ".retain" / "history"
 
 
+def _taken_back(ws: Workspace, campaign: str, decided_at: datetime) -> bool:
+    """Whether somebody undid a change of the campaign's file after the decision."""
+    with ws.ledger.read() as tx:
+        return any(row.action == "undo" and row.at >= decided_at for row in audit_log(tx, subject=campaign))
+
+
 def _check_and_record(ws: Workspace, campaign: str, patch: Patch, now: datetime) -> None:
     """The changed file must still be a campaign; otherwise it gets its former bytes back before anybody reads it."""
     try:
@@ -103,9 +125,9 @@ def _check_and_record(ws: Workspace, campaign: str, patch: Patch, now: datetime)
         record_audit(tx, at=now, actor=ACTOR, action="write back", subject=campaign, detail={"diff": patch.diff})
 
 
-def _note(verdict: Verdict, now: datetime, experiment: str) -> str:
-    what = {"promote": "promoted", "stop_harm": "stopped for harm:"}[verdict.verdict]
-    return f"{now.date().isoformat()} {what} {verdict.arm or ''} {experiment}".strip()
+def _note(verdict: Verdict, decided_at: datetime, experiment: str) -> str:
+    what = {"promote": "promoted", "stop_harm": "stopped for harm:", "demote": "demoted"}[verdict.verdict]
+    return f"{decided_at.date().isoformat()} {what} {verdict.arm or ''} {experiment}".strip()
 
 
 def _percent(share: Decimal) -> str:

@@ -118,6 +118,9 @@ def test_a_winner_is_written_into_the_file_and_can_be_taken_back_to_the_byte(
     assert campaign.version == f"{(monday + RIPE).date()} promoted mail back:1"
     assert undo_write_back(ws, "back", now=monday + RIPE) == path
     assert path.read_bytes() == before
+    again = decide_experiment(ws, "back", now=monday + RIPE + DAY)  # as a schedule would: what was undone stays undone
+    assert (again.decided_before, again.feedback.changed_files) == (True, ())
+    assert path.read_bytes() == before
     with pytest.raises(WriteBackError, match="nothing to undo"):
         undo_write_back(ws, "back", now=monday + RIPE)
 
