@@ -104,6 +104,9 @@ class Wire:
     async def _exchange(self, method: str, url: str, headers: Mapping[str, str] | None, body: bytes | None) -> Reply:
         request = self._open().request(method, url, headers=headers, data=body, allow_redirects=False)
         async with request as response:
+            told = response.content_length
+            if told is not None and told <= MAX_REPLY_BYTES and "content-encoding" not in response.headers:
+                return Reply(response.status, response.headers, await response.read())
             pieces, size = [], 0
             async for piece in response.content.iter_any():
                 size += len(piece)

@@ -97,15 +97,14 @@ class TwilioProvider:
         problem = _malformed(message, now)
         if problem is not None:
             return problem
-        client = self._client
-        url = f"{client.api.base_url}/2010-04-01/Accounts/{self.account.account_sid}/Messages.json"
+        url, headers = self._letterhead
         try:
-            answer = await client.request_async("POST", url, data=self._fields(message, now))
+            reply = await self.wire.request("POST", url, headers=headers, body=form(self._fields(message, now)))
         except NotSent as error:
             return SendResult(message.key, "transient", code=error.code, reason="the request did not leave")
         except InDoubt as error:
             return SendResult(message.key, "unknown", code=error.code, reason="the request left, no answer came")
-        return classify(message.key, Reply(answer.status_code, answer.headers, answer.text.encode()), now=now)
+        return classify(message.key, reply, now=now)
 
     def _fields(self, message: Outgoing, now: datetime) -> dict[str, str]:
         """The form of one create request, in the names of Twilio's description of it."""
@@ -123,6 +122,17 @@ class TwilioProvider:
             left = int((message.expires_at - now).total_seconds())
             fields["ValidityPeriod"] = str(min(left, LONGEST_VALIDITY_S))
         return fields
+
+    @cached_property
+    def _letterhead(self) -> tuple[str, dict[str, str]]:
+        """Address and headers of every create request as the official client makes them; it would do so each time.
+
+        Measured: the client's own way from call to wire takes as long as writing the request.
+        """
+        client = self._client
+        url = f"{client.api.base_url}/2010-04-01/Accounts/{self.account.account_sid}/Messages.json"
+        headers = {**client.get_headers("POST", None), "Authorization": _basic(client.auth)}
+        return client.get_hostname(url), headers
 
     @cached_property
     def _client(self) -> Client:
@@ -182,6 +192,10 @@ def _document(reply: Reply) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
+def _basic(pair: tuple[str, str]) -> str:
+    return f"Basic {base64.b64encode(':'.join(pair).encode()).decode()}"
+
+
 def _bridge(wire: Wire) -> Any:
     """Twilio's client interface over our wire: no retries, no logs, and the answer's headers kept."""
     from twilio.http import AsyncHttpClient
@@ -194,8 +208,7 @@ def _bridge(wire: Wire) -> Any:
         async def request(self, method: str, uri: str, **options: Any) -> Any:
             headers = dict(options.get("headers") or {})
             if options.get("auth"):
-                pair = ":".join(options["auth"]).encode()
-                headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+                headers["Authorization"] = _basic(options["auth"])
             params = {name: value for name, value in (options.get("params") or {}).items() if value is not None}
             address = f"{uri}?{form(params).decode()}" if params else uri
             body = form(options["data"]) if options.get("data") else None

@@ -491,6 +491,28 @@ def test_the_request_id_is_the_same_for_the_same_keys(outgoing: Make) -> None:
     assert "secret" not in repr(account)
 
 
+def test_a_create_request_is_the_one_the_official_client_makes(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    from twilio.rest import Client
+
+    official = Client("AC" + "0" * 32, "token")
+    official.api.base_url = base
+    official.messages.create(
+        to="+15005550006",
+        body="Hello 你好",
+        messaging_service_sid="MG" + "1" * 32,
+        status_callback="https://hooks.example/twilio?m=x1%2FC1%2F0",
+        validity_period=60,
+    )
+    send(twilio(base), [outgoing("sms", expires_at=now + timedelta(seconds=60))], now)
+
+    theirs, ours = simulator.requests
+    assert (ours.method, ours.target, ours.form) == (theirs.method, theirs.target, theirs.form)
+    for name in ("authorization", "content-type", "user-agent", "x-twilio-client", "accept"):
+        assert ours.headers.get(name) == theirs.headers.get(name)
+
+
 def shared(keys: Sequence[str], outgoing: Make, name: Callable[[str], str] = str) -> list[Outgoing]:
     """Messages of one text, made as the renderer makes them."""
     text = SharedEmail("Hi *retain-t000x", "<p>Hi *retain-h000x</p>", "Hi *retain-w000x")
