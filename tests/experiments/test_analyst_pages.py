@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import textwrap
 from pathlib import Path
 from typing import get_args
@@ -57,3 +58,11 @@ def test_all_fifteen_traps_have_a_row() -> None:
     rows = [line for line in (PAGES / "traps.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
     assert len(rows) - 1 >= 15
     assert all(len(row.split(" | ")) == 3 for row in rows)
+
+
+def test_the_examples_in_docstrings_give_what_they_show() -> None:
+    from experiments import analysis
+
+    outcome = doctest.testmod(analysis)
+    assert outcome.attempted >= 6
+    assert outcome.failed == 0
