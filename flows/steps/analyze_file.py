@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.analysis import Analysis
+    from experiments.table import Missing
 
 
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 """How files write that a value is missing."""
 
 
-def analyze_file(
+def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the file are named)
     path: Path,
     *,
     arm: str,
@@ -27,8 +28,9 @@ def analyze_file(
     covariates: Mapping[str, str],
     expect: Mapping[str, float] | None,
     alpha: float,
+    missing: Missing = "refuse",
 ) -> Analysis:
-    """Compare the arms of the table in `path` (CSV or Parquet, one row per unit).
+    """Compare the arms of the table in `path` (CSV or Parquet, one row per unit); `missing`: what missing values mean.
 
     Raises ExperimentError for a file that is missing or unreadable, and for columns or arms that it lacks.
     """
@@ -42,6 +44,7 @@ def analyze_file(
         covariates=covariates,
         expect=expect,
         alpha=alpha,
+        missing=missing,
     )
 
 
@@ -52,7 +55,10 @@ def read_table(path: Path, *, arm: str) -> pd.DataFrame:
     if not path.is_file():
         raise ExperimentError(f"{path}: no such file; expected a CSV or Parquet file with one row per unit")
     if path.suffix.lower() in (".parquet", ".pq"):
-        return pd.read_parquet(path)
+        try:
+            return pd.read_parquet(path)
+        except (ValueError, OSError):
+            raise ExperimentError(f"{path}: not a readable Parquet file; expected Parquet, or CSV named .csv") from None
     try:
         columns = pd.read_csv(path, nrows=0).columns
         missing = {name: [""] if name == arm else [*MISSING] for name in columns}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -42,6 +42,12 @@ def analyze(  # noqa: PLR0913  (the options of one command)
     alpha: Annotated[
         float, typer.Option("--alpha", metavar="SHARE", min=0.0001, max=0.5, help="Accepted chance of a false alarm.")
     ] = 0.05,
+    missing: Annotated[
+        Literal["refuse", "zero", "drop"],
+        typer.Option(
+            "--missing", metavar="MEANING", help="What a missing value means: refuse, zero or drop (the row)."
+        ),
+    ] = "refuse",
     as_json: JsonOption = False,
 ) -> None:
     """Analyse any experiment's table with the engine of retain.
@@ -58,6 +64,7 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         covariates=_pairs(covariate or [], "--covariate"),
         expect=_shares(expect),
         alpha=alpha,
+        missing=missing,
     )
     if as_json:
         print_json(analysis.to_json())

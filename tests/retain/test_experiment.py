@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tests.retain.conftest import AS_OF, CAMPAIGN, RIPE, Cli
@@ -117,6 +118,8 @@ def test_any_experiments_table_is_analysed(table: Path, retain: Cli) -> None:
     assert visit["difference"] == pytest.approx(0.1, abs=0.03)
     assert visit["p_value"] < 0.001
     assert spend["high"] - spend["low"] < 0.8  # without the covariate it would be 1.4
+    pd.read_csv(table).to_parquet(table.with_suffix(".parquet"))
+    words = ("analyze", table.with_suffix(".parquet"), *words[2:])
     shown = retain(*words)
     assert shown.code == 0
     assert "split: as planned" in shown.out
@@ -129,6 +132,23 @@ def test_a_split_that_is_not_as_planned_is_told(table: Path, retain: Cli) -> Non
     )
     assert outcome.code == 0
     assert "NOT as planned" in outcome.out
+
+
+def test_what_missing_values_mean_must_be_said(tmp_path: Path, retain: Cli) -> None:
+    (tmp_path / "t.csv").write_text("arm,spend\nA,1\nB,2\nA,\nB,4\nA,3\n", encoding="utf-8")
+    words = ("analyze", tmp_path / "t.csv", "--arm", "arm", "--control", "A", "--metric", "spend:mean")
+    assert "1 of 5 values are missing" in retain(*words).err
+    (zero,) = retain(*words, "--missing", "zero", "--json").json["results"]
+    (drop,) = retain(*words, "--missing", "drop", "--json").json["results"]
+    assert (zero["n_control"], drop["n_control"], drop["control_value"]) == (3, 2, 2.0)
+    assert "drop" in retain(*words, "--missing", "skip").err
+
+
+def test_a_broken_parquet_file_is_named(tmp_path: Path, retain: Cli) -> None:
+    (tmp_path / "t.parquet").write_bytes(b"junk")
+    outcome = retain("analyze", tmp_path / "t.parquet", "--arm", "a", "--control", "A", "--metric", "spend:mean")
+    assert outcome.code == 1
+    assert "t.parquet: not a readable Parquet file; expected Parquet" in outcome.err
 
 
 @pytest.mark.parametrize(
