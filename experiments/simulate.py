@@ -109,12 +109,14 @@ def simulate(
     planted: Planted,
     seed: int,
     runs: int = DEFAULT_RUNS,
+    prior_sd: float | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Simulated:
     """Replay the design `runs` times: draw arms, plant the effects, look as planned, decide by the real rule.
 
-    The same seed gives the same result. `progress` is told the number of finished runs. Raises: ExperimentError where
-    the history lacks the primary's column, has unequal columns or fewer than two customers per arm.
+    The same seed gives the same result. `prior_sd`: as in `Evidence`. `progress` is told the number of finished runs.
+    Raises: ExperimentError where the history lacks the primary's column, has unequal columns or fewer than two
+    customers per arm.
     """
     import numpy as np
 
@@ -123,7 +125,7 @@ def simulate(
     names = tuple(history.columns)
     matrix = np.column_stack([np.asarray(history.columns[name], dtype=np.float64) for name in names])
     days = np.zeros(history.n) if order is None else np.asarray(history.enrolled_day, dtype=np.float64)[order]
-    world = _World(design, history, planted, names, matrix if order is None else matrix[order], days)
+    world = _World(design, history, planted, names, matrix if order is None else matrix[order], days, prior_sd)
     generator = np.random.default_rng(seed)
     outcomes = []
     for finished in range(1, runs + 1):
@@ -141,6 +143,7 @@ class _World:
     names: tuple[str, ...]
     matrix: Array
     days: Array
+    prior_sd: float | None
 
     @property
     def planned(self) -> Design:
@@ -177,7 +180,7 @@ def _run(world: _World, generator: Generator) -> _Outcome:
                 hits = int(values[part][mine].sum())
                 _add(counts[name], arm, Moments.from_counts(name, int(mine.sum()), hits))
         information = edges[look] / size
-        verdict = decide(_evidence(design, state, counts, (look, information, tuple(past))))
+        verdict = decide(_evidence(design, state, counts, (look, information, tuple(past)), world.prior_sd))
         past.append(information)
         effective = effective or _is_effective(verdict, world.planted)
         if verdict.verdict != "keep_testing":
@@ -191,6 +194,7 @@ def _evidence(
     state: Mapping[str, Moments],
     counts: Mapping[str, Mapping[str, Moments]],
     at: tuple[int, float, tuple[float, ...]],
+    prior_sd: float | None,
 ) -> Evidence:
     look, information, past = at
     sizes = {arm: moments.n for arm, moments in state.items()}
@@ -204,6 +208,7 @@ def _evidence(
         information=information,
         past_information=past,
         delivered=dict.fromkeys(design.arms, 1.0),
+        prior_sd=prior_sd,
     )
 
 

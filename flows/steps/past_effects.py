@@ -39,6 +39,11 @@ def find_prior(ws: Workspace, design: Design, results: Sequence[Result], *, now:
     where control's value or the minimum effect is not known or 0.
     """
     base = next((r.control_value for r in results if r.metric == design.primary and r.control_value is not None), None)
+    return prior_at(ws, design, base, now=now)
+
+
+def prior_at(ws: Workspace, design: Design, base: float | None, *, now: datetime) -> Prior | None:
+    """The prior where control's value of the primary is `base`."""
     start = None if not base else design.minimum_effect.absolute(base) / abs(base)
     if not base or not start:
         return None

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +15,12 @@ from campaigns.schedule import runs_between
 from experiments.assign import fractions
 from experiments.design import Design
 from experiments.errors import ExperimentError
-from experiments.simulate import History, Planted, Simulated, simulate, standard_effects
+from experiments.metrics import METRICS
+from experiments.simulate import History, Simulated, simulate, standard_effects
 from flows.steps.collect_outcomes import PRE_PERIOD
 from flows.steps.expected_power import LEAST_HISTORY
 from flows.steps.ledger_standing import find_epoch
+from flows.steps.past_effects import prior_at
 from flows.steps.plan_campaign import stamp_of
 from flows.steps.planning_rules import freeze_design
 from flows.steps.power_forecast import ledger_rates
@@ -85,9 +88,20 @@ def simulate_campaign(
     frozen = freeze_design(file, ws.settings, epoch=find_epoch(ws, file).number)
     design = replace(frozen, weights=tuple((arm, weight) for arm, weight in frozen.weights if weight > 0.0))
     history, waves = _history(ws, file, design, as_of)
-    results = []
-    for planted in standard_effects(design, history):
-        results.append(_replay(design, history, planted, runs=runs, seed=seed, progress=progress))
+    base = float(history.columns[METRICS[design.primary].column].mean())
+    prior = prior_at(ws, design, base, now=as_of)
+    results = [
+        simulate(
+            design,
+            history,
+            planted=planted,
+            seed=seed,
+            runs=runs,
+            prior_sd=None if prior is None else prior.sd,
+            progress=None if progress is None else partial(_tell, progress, planted.name, runs),
+        )
+        for planted in standard_effects(design, history)
+    ]
     digest = hashlib.sha256(f"{design.content_hash()} {runs} {seed}".encode()).hexdigest()[:8]
     path = ws.root / ".retain" / "simulations" / f"{name}-{stamp_of(as_of)}-{digest}.json"
     simulation = Simulation(design, as_of, seed, waves, tuple(results), path)
@@ -97,20 +111,8 @@ def simulate_campaign(
     return simulation
 
 
-def _replay(
-    design: Design,
-    history: History,
-    planted: Planted,
-    *,
-    runs: int,
-    seed: int,
-    progress: Callable[[str, int, int], None] | None,
-) -> Simulated:
-    def tell(finished: int) -> None:
-        if progress is not None:
-            progress(planted.name, finished, runs)
-
-    return simulate(design, history, planted=planted, seed=seed, runs=runs, progress=tell)
+def _tell(progress: Callable[[str, int, int], None], scenario: str, runs: int, finished: int) -> None:
+    progress(scenario, finished, runs)
 
 
 def _history(
