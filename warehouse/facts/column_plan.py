@@ -44,31 +44,40 @@ def plan_columns(
         FactsError: a required column is missing, or a rename names a column that is not there.
     """
     schema = SCHEMAS[table]
+    columns, attributes = _renamed(schema, source, renames)
+    renamed = {*columns.values(), *attributes.values()}
+    by_name = {name.lower(): name for name in source.types if name not in renamed}
+    looked_for = [column for column in schema.columns if only is None or column.name in only]
+    for column in looked_for:
+        if column.name not in columns and column.name in by_name:
+            columns[column.name] = by_name[column.name]
+        if column.required and column.name not in columns:
+            raise _missing(schema, column, source)
+    unused = []
+    for name in _own_names(source):
+        ours = attribute_name(name)
+        if name in {*columns.values(), *attributes.values()}:
+            continue
+        if table != "customers" or ours in {*reserved, *OWN, *attributes, *schema.names}:
+            unused.append(name)
+        else:
+            attributes[ours] = name
+    return ColumnPlan(
+        table, {c.name: columns[c.name] for c in looked_for if c.name in columns}, attributes, tuple(unused)
+    )
+
+
+def _renamed(
+    schema: TableSchema, source: SourceFile, renames: Mapping[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Columns and attributes that were named in so many words."""
     by_name = {name.lower(): name for name in source.types}
     columns: dict[str, str] = {}
     attributes: dict[str, str] = {}
     for ours, theirs in renames.items():
         _check_rename(schema, source, ours, theirs)
         (columns if schema.column(ours) else attributes)[ours] = by_name[theirs.lower()]
-    for column in schema.columns:
-        if only is not None and column.name not in only:
-            columns.pop(column.name, None)
-            continue
-        if column.name not in columns and column.name in by_name and by_name[column.name] not in renames.values():
-            columns[column.name] = by_name[column.name]
-        if column.required and column.name not in columns:
-            raise _missing(schema, column, source)
-    taken = {*columns.values(), *attributes.values()}
-    unused = []
-    for name in _own_names(source):
-        ours = attribute_name(name)
-        if name in taken:
-            continue
-        if table != "customers" or ours in reserved or ours in OWN or ours in (*attributes, *schema.names):
-            unused.append(name)
-        else:
-            attributes[ours] = name
-    return ColumnPlan(table, columns, attributes, tuple(unused))
+    return columns, attributes
 
 
 def _own_names(source: SourceFile) -> list[str]:
