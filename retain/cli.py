@@ -56,7 +56,9 @@ def _report(error: Exception) -> int:
     elif type(error).__module__.split(".")[0] in ROOMS:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201  (the front door prints)
     elif isinstance(error, OSError) and error.filename:
-        text = f"error: {error.filename}: {error.strerror}; make it readable and writable, then run the command again"
+        text = (
+            f"error: {error.filename}: {error.strerror}; check the path and who may use it, then run the command again"
+        )
         print(text, file=sys.stderr)  # noqa: T201  (the front door prints)
     else:
         logging.getLogger("retain").debug("unexpected", exc_info=error)

@@ -110,7 +110,7 @@ def test_a_file_that_the_system_refuses_is_named(retain: Cli, bare: Path, monkey
     failing_with(PermissionError(13, "Permission denied", "/data/ledger.db"), monkeypatch)
     outcome = retain("status")
     assert outcome.code == 1
-    assert "error: /data/ledger.db: Permission denied; make it readable" in outcome.err
+    assert "error: /data/ledger.db: Permission denied; check the path and who may use it" in outcome.err
 
 
 def test_interrupting_is_no_defect(retain: Cli, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
