@@ -69,19 +69,23 @@ class SendGridProvider:
     async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
         """Ask the Email Logs whether a message in doubt was accepted after `since`: the one that bears its key.
 
-        None: SendGrid does not know it. Raises ChannelError where it cannot be asked now. Ask only after the longest
-        delay with which an acceptance may still appear.
+        None: SendGrid does not know it. Unknown: it lists no more than so many, and all were others. Raises
+        ChannelError where it cannot be asked now. Ask only after the longest delay with which one may still appear.
         """
         begin = (since - timedelta(seconds=5)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         query = f'to_email = "{message.address.value}" AND sg_message_id_created_at >= TIMESTAMP "{begin}"'
         listed = (await self._ask("POST", "", {"query": query, "limit": _LOG_LIMIT})).get("messages")
-        for entry in listed if isinstance(listed, list) else []:
+        if not isinstance(listed, list):
+            raise ChannelError("sendgrid cannot be asked: its answer lists no messages")
+        for entry in listed:
             name = entry.get("sg_message_id") if isinstance(entry, dict) else None
             if not isinstance(name, str) or not name:
                 continue
             arguments = (await self._ask("GET", f"/{quote(name, safe='')}", None)).get("custom_args")
             if isinstance(arguments, dict) and arguments.get("message_key") == message.key:
                 return SendResult(message.key, "accepted", provider_id=name)
+        if len(listed) >= _LOG_LIMIT:
+            return SendResult(message.key, "unknown", code="too_many", reason="too many e-mails to this recipient")
         return None
 
     async def _ask(self, method: str, path: str, question: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,6 +36,7 @@ HALT: Final = frozenset({20003, 21603, 21606, 21608, 21612, 21659, 21660, 30007,
 LATER: Final = frozenset({20429, 21611, 30001, 30003, 30008})
 """Not taken, and may be taken later: too many requests, a full queue."""
 
+_LIST_LIMIT: Final = 50
 _SID: Final = re.compile(r"(?:SM|MM)[0-9a-f]{32}")
 
 
@@ -77,20 +79,25 @@ class TwilioProvider:
         await self.wire.close()
 
     async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
-        """Ask whether a message in doubt was accepted after `since`: the newest to this number with this very text.
+        """Ask whether a message in doubt was accepted after `since`: the newest to this number with this text.
 
-        None: Twilio does not know it (or cannot be asked now: raises ChannelError). Ask only after the longest delay
-        with which an acceptance may still appear.
+        None: Twilio does not know it. Unknown: it lists no more than so many, and all were others. Raises ChannelError
+        where it cannot be asked now. Ask only after the longest delay with which an acceptance may still appear.
         """
         assert isinstance(message.content, Sms)  # the channel's messages
         try:
-            found = await self._client.messages.list_async(to=message.address.value, limit=50, page_size=50)
+            found = await self._client.messages.list_async(
+                to=message.address.value, limit=_LIST_LIMIT, page_size=_LIST_LIMIT
+            )
         except Exception as error:  # noqa: BLE001 (the client raises a dozen kinds; none of them may carry the number out)
             raise ChannelError(f"twilio cannot be asked: {type(error).__name__}") from None
-        for item in found:
-            created = item.date_created
-            if item.body == message.content.body and created is not None and created >= since - timedelta(seconds=5):
+        begin, wanted = since - timedelta(seconds=5), _letters(message.content.body)
+        recent = [item for item in found if item.date_created is not None and item.date_created >= begin]
+        for item in recent:
+            if _letters(item.body or "") == wanted:
                 return SendResult(message.key, "accepted", provider_id=item.sid)
+        if len(recent) >= _LIST_LIMIT:
+            return SendResult(message.key, "unknown", code="too_many", reason="too many messages to this number")
         return None
 
     async def _send(self, message: Outgoing, now: datetime) -> SendResult:
@@ -168,6 +175,11 @@ def classify(key: str, reply: Reply, *, now: datetime) -> SendResult:
     if number is None:
         return SendResult(key, "unknown", code=f"http_{status}", reason="an answer that is not Twilio's")
     return SendResult(key, "permanent", code=str(number), reason="refused by Twilio")
+
+
+def _letters(text: str) -> str:
+    """The letters and digits of a text, without accents: what Twilio's Smart Encoding leaves as it was."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text)))
 
 
 def _malformed(message: Outgoing, now: datetime) -> SendResult | None:

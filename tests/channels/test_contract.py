@@ -106,6 +106,24 @@ def test_sms_requests_are_valid(
             twilio_schema.validate(form_of(request))
 
 
+def test_a_question_about_an_sms_names_only_what_twilio_knows(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    listing = spec("strict_tw.json")["paths"]["/2010-04-01/Accounts/{AccountSid}/Messages.json"]["get"]
+    provider = TwilioProvider(TwilioAccount("AC" + "0" * 32, "token", sender="+15005550001", base_url=base))
+
+    async def ask() -> None:
+        await provider.send([outgoing("sms")], now=now)
+        assert await provider.find(outgoing("sms"), since=now) is not None
+        await provider.close()
+
+    asyncio.run(ask())
+
+    asked = simulator.requests[1].query
+    assert asked["To"] == "+15005550006"
+    assert asked.keys() <= {parameter["name"] for parameter in listing["parameters"]}
+
+
 def test_email_requests_are_valid(
     simulator: Simulator, base: str, outgoing: Make, now: datetime, sendgrid_schema: jsonschema.Draft202012Validator
 ) -> None:

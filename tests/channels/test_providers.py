@@ -25,7 +25,7 @@ from channels.simulators.server import Simulator, running
 from channels.wire import NotSent, Wire, WireLimits
 
 Make = Callable[..., Outgoing]
-TIGHT = WireLimits(connections=16, total_s=0.6, connect_s=0.5)
+TIGHT = WireLimits(connections=16, total_s=1.0, connect_s=0.9)  # shorter than the simulator is late
 
 
 @pytest.fixture
@@ -305,12 +305,32 @@ def test_an_accepted_sms_in_doubt_is_found_again(
     assert asyncio.run(ask(message, now)) == SendResult(
         "x1/C1/0", "accepted", provider_id=simulator.book.accepted[0].provider_id
     )
+    smart = outgoing("sms", content=Sms("Hello\u2009你好…"))  # as Smart Encoding may have been given it
+    assert asyncio.run(ask(smart, now)) is not None
     assert asyncio.run(ask(other, now)) is None
     assert asyncio.run(ask(message, now + timedelta(minutes=1))) is None
     simulator.twilio.auth_token = "another"
     with pytest.raises(ChannelError, match="cannot be asked") as caught:
         asyncio.run(ask(message, now))
     assert "+1500" not in str(caught.value)
+
+
+def test_a_list_that_is_cut_off_does_not_say_that_nothing_was_taken(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    provider = twilio(base)
+    others = [outgoing("sms", key=f"k{n}", content=Sms(f"number {n}")) for n in range(50)]
+
+    async def ask() -> SendResult | None:
+        await provider.send(others, now=now)
+        found = await provider.find(outgoing("sms"), since=now)
+        await provider.close()
+        return found
+
+    result = asyncio.run(ask())
+
+    assert result is not None
+    assert (result.outcome, result.code) == ("unknown", "too_many")
 
 
 def test_a_twilio_account_needs_one_sender_and_shows_no_token() -> None:
@@ -612,8 +632,24 @@ def test_logs_that_cannot_be_read_are_an_error_without_an_address(
         with pytest.raises(ChannelError, match="cannot be asked") as caught:
             find(account, outgoing("email"), now)
         assert "ann@" not in str(caught.value)
-    simulator.sendgrid.accept = lambda _: json_response(200, {"messages": ["x", {}, {"sg_message_id": ""}]})  # type: ignore[method-assign]  # any answer of SendGrid's
+    for answer in ([], {}, {"messages": 1}):
+        simulator.sendgrid.accept = lambda _, answer=answer: json_response(200, answer)  # type: ignore[misc]  # any answer of SendGrid's
+        with pytest.raises(ChannelError, match="cannot be asked"):
+            find(sendgrid(base), outgoing("email"), now)
+
+
+def test_a_log_that_is_cut_off_or_odd_does_not_say_that_nothing_was_taken(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime
+) -> None:
+    entries: list[object] = ["x", {}, {"sg_message_id": ""}]
+    simulator.sendgrid.accept = lambda _: json_response(200, {"messages": entries})  # type: ignore[method-assign]  # any answer of SendGrid's
+
     assert find(sendgrid(base), outgoing("email"), now) is None
+    entries *= 40
+    result = find(sendgrid(base), outgoing("email"), now)
+
+    assert result is not None
+    assert (result.outcome, result.code) == ("unknown", "too_many")
 
 
 # --- FCM ------------------------------------------------------------------------------------------------------------
