@@ -149,7 +149,10 @@ def _guardrail(data: ReportData, guard: Mapping[str, Any]) -> str:
     kind = known.kind if known else data.kind(name)
     rise, fall = guard.get("max_increase_abs"), guard.get("max_decrease_abs")
     way, limit = ("fall", fall) if rise is None else ("rise", rise)
-    margin = data.step(name, float(limit or 0.0), kind=kind).lstrip("+")
+    if guard.get("kind") == "relative":
+        margin = f"{numbers.relative(float(limit or 0.0))} of {data.control}".lstrip("+")
+    else:
+        margin = data.step(name, float(limit or 0.0), kind=kind).lstrip("+")
     return f"{report_words.metric(name)} may {way} by at most {margin}"
 
 
