@@ -10,6 +10,7 @@ import typer
 from retain.opening import opened
 from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import percent, print_json, print_table, say
+from retain.views import show_views
 
 if TYPE_CHECKING:
     from typing import Any
@@ -39,6 +40,7 @@ def measure(
         print_json(measured)
     else:
         show_measurement(measured)
+        show_views(measured)
 
 
 def decide(

@@ -1,0 +1,60 @@
+"""Prints the other readings of a measurement: survival, strata, the reached, segments, posteriors, circumstances."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from retain.printing import cell, percent, print_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def show_views(measured: Mapping[str, Any]) -> None:
+    """Print what there is; nothing of a reading that the experiment does not have."""
+    _show_survival(measured["survival"])
+    for row in measured["stratified"]:
+        if row["metric"] == measured["primary"] and row["difference"] is not None:
+            say(f"{row['arm']}: {row['metric']} {row['difference']:+.4g} put together over {row['strata']} runs")
+    for row in measured["cace"]:
+        if row["metric"] == measured["primary"] and row["effect"] is not None:
+            reached = f"{percent(row['reached'])} of its customers were reached"
+            say(f"{row['arm']}: {reached}, {row['metric']} of these {row['effect']:+.4g}")
+    for report in measured["segments"]:
+        _show_segments(report)
+    if measured["bayesian"]:
+        columns = ("arm", "prior", "mean", "chance to beat control", "loss of arm", "loss of control")
+        keys = ("mean", "chance_to_beat_control", "loss_of_arm", "loss_of_control")
+        rows = [(row["arm"], row["prior"], *(row[key] for key in keys)) for row in measured["bayesian"]]
+        print_table(columns, rows)
+    _show_circumstances(measured["circumstances"])
+
+
+def _show_survival(survival: Mapping[str, Any] | None) -> None:
+    if survival is None:
+        return
+    for row in survival["rmst"]:
+        if row["difference"] is not None:
+            days = f"{row['difference']:+.2f} days until the next purchase within {survival['horizon_days']:g}"
+            say(f"{row['arm']}: {days} (p = {cell(row['p_adjusted'])})")
+
+
+def _show_segments(report: Mapping[str, Any]) -> None:
+    differ = "differ" if report["differ"] else "do not differ by more than chance"
+    say(f"{report['arm']}: effects by {report['feature']} {differ} (p = {cell(report['p_adjusted'])})")
+    if report["differ"]:
+        rows = [
+            (effect["segment"], effect["n_arm"] + effect["n_control"], effect["difference"], effect["group"])
+            for effect in report["effects"]
+        ]
+        print_table((report["feature"], "customers", "difference", "group"), rows)
+
+
+def _show_circumstances(circumstances: Mapping[str, Any]) -> None:
+    for other in circumstances["overlapping"]:
+        say(
+            f"{other['experiment']} treated {percent(other['share'])} of these customers at the same time "
+            f"(p of dependence {cell(other['p_value'])})"
+        )
+    for event in circumstances["calendar"]:
+        say(f"in the window: {event['name']}, {event['from']} to {event['to']}")
