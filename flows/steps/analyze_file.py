@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +13,25 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from experiments.analysis import Analysis
+    from experiments.families import Adjust
     from experiments.table import Missing
+    from experiments.views import Look
 
 
 MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 """How files write that a value is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What is shown beside the plain results: columns of strata and segments, the look (number, of, information)."""
+
+    strata: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
+    look: tuple[int, int, float | None] | None = None
+    bayes: bool = False
+    horizon: float | None = None
+    adjust: Adjust = "holm"
 
 
 def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the file are named)
@@ -29,13 +44,16 @@ def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the fi
     expect: Mapping[str, float] | None,
     alpha: float,
     missing: Missing = "refuse",
+    views: Views | None = None,
 ) -> Analysis:
     """Compare the arms of the table in `path` (CSV or Parquet, one row per unit); `missing`: what missing values mean.
 
     Raises ExperimentError for a file that is missing or unreadable, and for columns or arms that it lacks.
     """
     from experiments.analysis import analyze
+    from experiments.views import Prior
 
+    asked = views or Views()
     return analyze(
         read_table(path, arm=arm),
         arm=arm,
@@ -45,7 +63,19 @@ def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the fi
         expect=expect,
         alpha=alpha,
         missing=missing,
+        strata=asked.strata,
+        segments=asked.segments,
+        look=_look(asked.look),
+        bayes=Prior() if asked.bayes else None,
+        horizon=asked.horizon,
+        adjust=asked.adjust,
     )
+
+
+def _look(asked: tuple[int, int, float | None] | None) -> Look | None:
+    from experiments.views import Look
+
+    return None if asked is None else Look(number=asked[0], of=asked[1], information=asked[2])
 
 
 def read_table(path: Path, *, arm: str) -> pd.DataFrame:

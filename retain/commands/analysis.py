@@ -14,7 +14,11 @@ from retain.printing import cell, percent, print_json, print_table, say
 if TYPE_CHECKING:
     from typing import Any
 
-    from experiments.analysis import Analysis
+    from experiments.analysis import Analysis, View
+
+
+TOLD = ("by", "segment", "metric", "arm", "n_arm", "n_control", "difference", "low", "high", "p_adjusted", "method")
+"""Columns of comparisons that a terminal has room for; --json has them all."""
 
 
 def register(app: typer.Typer) -> None:
@@ -48,13 +52,33 @@ def analyze(  # noqa: PLR0913  (the options of one command)
             "--missing", metavar="MEANING", help="What a missing value means: refuse, zero or drop (the row)."
         ),
     ] = "refuse",
+    strata: Annotated[
+        list[str] | None,
+        typer.Option("--strata", metavar="COLUMN", help="Compare within its values, known before, and put together."),
+    ] = None,
+    segments: Annotated[
+        list[str] | None,
+        typer.Option("--segment", metavar="COLUMN", help="Do the effects differ between its values? (Cochran's Q, BH)"),
+    ] = None,
+    look: Annotated[
+        str | None,
+        typer.Option("--look", metavar="K/N[:SHARE]", help="Planned look K of N, at this share of the information."),
+    ] = None,
+    bayes: Annotated[bool, typer.Option("--bayes", help="Add chances to beat control and expected losses.")] = False,
+    horizon: Annotated[
+        float | None, typer.Option("--horizon", metavar="DAYS", help="Survival times count up to it.")
+    ] = None,
+    adjust: Annotated[
+        Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "none"],
+        typer.Option("--adjust", metavar="METHOD", help="How p-values of several arms are adjusted."),
+    ] = "holm",
     as_json: JsonOption = False,
 ) -> None:
     """Analyse any experiment's table with the engine of retain.
 
     The table has one row per unit: its arm and the values of the metrics. For experiments that did not run here.
     """
-    from flows.steps.analyze_file import analyze_file
+    from flows.steps.analyze_file import Views, analyze_file
 
     analysis = analyze_file(
         file,
@@ -65,11 +89,13 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         expect=_shares(expect),
         alpha=alpha,
         missing=missing,
+        views=Views(tuple(strata or ()), tuple(segments or ()), _look(look), bayes, horizon, adjust),
     )
     if as_json:
         print_json(analysis.to_json())
     else:
         _show(analysis)
+        _show_views(analysis)
 
 
 def power(
@@ -217,6 +243,39 @@ def _show(analysis: Analysis) -> None:
     ]
     columns = ("metric", "arm", "value", "control", "difference", "interval", "lift", "p", "method")
     print_table(columns, rows)
+
+
+def _show_views(analysis: Analysis) -> None:
+    """The views that were asked for, each as a table of its own."""
+    titles: dict[View, str] = {
+        "stratified": "Within strata, put together again",
+        "segments": "By segment (winners only where Q says that effects differ)",
+        "look": "At this look",
+        "bayes": "With what was believed before",
+        "survival": "Until it happens",
+    }
+    for view, title in titles.items():
+        frame = analysis.to_frame(view)
+        if frame.empty:
+            continue
+        told = [name for name in frame.columns if not frame[name].isna().all()]
+        wanted = [name for name in told if view not in ("stratified", "segments") or name in TOLD]
+        rows = frame[wanted].astype(object).where(frame[wanted].notna(), None).to_numpy().tolist()
+        print_table(wanted, rows, title=title)
+
+
+def _look(text: str | None) -> tuple[int, int, float | None] | None:
+    """ "2/4" or "2/4:0.5" as (2, 4, 0.5)."""
+    if text is None:
+        return None
+    place, _, share = text.partition(":")
+    try:
+        number, of = (int(part) for part in place.split("/"))
+        return number, of, float(share) if share else None
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{text}" cannot be read; expected K/N such as 2/4, or 2/4:0.5', param_hint="--look"
+        ) from None
 
 
 def _interval(low: float | None, high: float | None) -> str:
