@@ -94,7 +94,7 @@ def _rivals(ws: Workspace, campaign: Campaign) -> list[str]:
     layer = campaign.audience.exclusive
     if layer is None:
         return []
-    files = ws.book.campaigns.values()
+    files = ws.usable_book[0].campaigns.values()
     return [
         f.campaign.name for f in files if f.campaign.audience.exclusive == layer and f.campaign.name != campaign.name
     ]

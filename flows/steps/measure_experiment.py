@@ -85,7 +85,9 @@ def measurable_campaigns(ws: Workspace) -> list[str]:
     """The campaigns with an experiment that still runs and whose file is still there."""
     with ws.ledger.read() as tx:
         return [
-            row.campaign for row in experiments(tx) if row.status == "running" and row.campaign in ws.book.campaigns
+            row.campaign
+            for row in experiments(tx)
+            if row.status == "running" and row.campaign in ws.usable_book[0].campaigns
         ]
 
 

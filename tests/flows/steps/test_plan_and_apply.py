@@ -246,9 +246,9 @@ def test_rivals_of_a_layer_keep_their_customers(
     rival = path.read_text(encoding="utf-8").replace("campaign: back", "campaign: rival")
     path.with_name("rival.yaml").write_text(rival, encoding="utf-8")
     run_campaign(ws, "back", as_of=monday)
-    ws.__dict__.pop("book", None)
+    ws.__dict__.pop("usable_book", None)
     assert run_campaign(ws, "rival", as_of=monday + timedelta(days=1)).skipped == {"rival_campaign": 60}
-    ws.__dict__.pop("book", None)
+    ws.__dict__.pop("usable_book", None)
     assert run_campaign(ws, "rival", as_of=monday + timedelta(days=31)).eligible == 60
 
 
@@ -260,7 +260,7 @@ def test_caps_keep_customers_out_before_the_draw(
     other = path.read_text(encoding="utf-8").replace("campaign: back", "campaign: other")
     path.with_name("other.yaml").write_text(other, encoding="utf-8")
     first = run_campaign(ws, "back", as_of=monday)
-    ws.__dict__.pop("book", None)
+    ws.__dict__.pop("usable_book", None)
     second = run_campaign(ws, "other", as_of=monday + timedelta(hours=1))
     assert second.skipped == {"capped": first.assigned["mail"] + first.assigned["text"]}
     assert second.eligible == first.assigned["control"]
