@@ -1,20 +1,21 @@
 """Holes: the places of a template where a value of one customer is printed as it is, and the tags that stand for them.
 
-A hole is `{{ customer.first_name }}` or `{{ customer.first_name|default('there') }}`, printed straight into the text.
-What goes through another filter, a macro, a condition or a variable of the template's own is no hole: the text around
-it depends on it.
+A hole is `{{ customer.first_name }}` or `{{ customer.first_name|default('there') }}`, printed straight into the text or
+given to a macro that does nothing but print it. What goes through another filter, a condition or a variable of the
+template's own is no hole: the text around it depends on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 from jinja2 import nodes
 
+from channels.printers import CAPTURING, Printer, printers_of
 from channels.references import chain_of
 
 Kind = Literal["h", "t", "w"]
@@ -27,7 +28,6 @@ BEGINNINGS: Final = tuple(MARK[:length] for length in range(1, len(MARK)))
 MOST_HOLES: Final = 1_000
 
 _PERSONAL: Final = frozenset({"unsubscribe_url", "offer.code"})
-_CAPTURING: Final = (nodes.Macro, nodes.CallBlock, nodes.FilterBlock, nodes.AssignBlock)
 _NAMING: Final = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
 
@@ -74,15 +74,22 @@ class HoleBook:
         return self.numbers.setdefault(hole, len(self.numbers))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HolePuncher:
-    """Puts tags into a syntax tree in place of what is printed there; `kind` is how the template prints."""
+    """Puts tags into a syntax tree in place of what is printed there; `kind` is how the template prints.
+
+    `read` gives the tree of another file as it stands there: a macro of which only prints what it is given may be
+    given a tag.
+    """
 
     book: HoleBook
     kind: Kind
+    read: Callable[[str], nodes.Template]
+    _printers: dict[str, Printer] = field(default_factory=dict)
 
     def __call__(self, tree: nodes.Template, file: str) -> None:
         """Change the tree in place."""
+        self._printers = printers_of(tree, self.read)
         self._walk(tree, file, captured=False)
 
     def _walk(self, node: nodes.Node, file: str, *, captured: bool) -> None:
@@ -91,7 +98,7 @@ class HolePuncher:
             return
         if _works_on_text(node, captured):
             self.book.closed.add(file)
-        captured = captured or isinstance(node, _CAPTURING) or (isinstance(node, nodes.For) and node.recursive)
+        captured = captured or isinstance(node, CAPTURING) or (isinstance(node, nodes.For) and node.recursive)
         for child in node.iter_child_nodes():
             self._walk(child, file, captured=captured)
 
@@ -100,9 +107,28 @@ class HolePuncher:
         number = None if hole is None else self.book.number(hole, file)
         if number is not None:
             return nodes.Const(tag(self.kind, number), lineno=node.lineno)
+        if not captured and isinstance(node, nodes.Call):
+            self._give_tags(node, file)
         if captured or not _is_super_call(node):
             self._walk(node, file, captured=captured)
         return node
+
+    def _give_tags(self, call: nodes.Call, file: str) -> None:
+        """Put tags in place of the arguments that the macro only prints."""
+        printer = self._printers.get(call.node.name) if isinstance(call.node, nodes.Name) else None
+        if printer is None or call.dyn_args is not None or call.dyn_kwargs is not None:
+            return
+        for place, argument in enumerate(call.args):
+            if place < len(printer.parameters) and printer.parameters[place] in printer.printed:
+                call.args[place] = self._tag_or(argument, file)
+        for keyword in call.kwargs:
+            if keyword.key in printer.printed:
+                keyword.value = self._tag_or(keyword.value, file)
+
+    def _tag_or(self, node: nodes.Expr, file: str) -> nodes.Expr:
+        hole = _hole(node)
+        number = None if hole is None else self.book.number(hole, file)
+        return node if number is None else nodes.Const(tag(self.kind, number), lineno=node.lineno)
 
 
 def _works_on_text(node: nodes.Node, captured: bool) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, cast
 
-from jinja2 import BaseLoader, TemplateError
+from jinja2 import BaseLoader, TemplateError, nodes
 from markupsafe import escape
 
 from channels.budget import WorkLimitError
@@ -59,9 +59,14 @@ class SharedEmails:
 
     def __init__(self, loader: BaseLoader) -> None:
         self._book = HoleBook()
+        plain = Environment("text", loader)
+
+        def read(name: str) -> nodes.Template:
+            return plain.parse(loader.get_source(plain, name)[0], name, name)
+
         self._environments = {
-            "html": Environment("html", loader, rewrite=HolePuncher(self._book, "h")),
-            "text": Environment("text", loader, rewrite=HolePuncher(self._book, "t")),
+            "html": Environment("html", loader, rewrite=HolePuncher(self._book, "h", read)),
+            "text": Environment("text", loader, rewrite=HolePuncher(self._book, "t", read)),
         }
         self._plans: dict[tuple[str, ...], _Plan | None] = {}
         self._kept: OrderedDict[tuple[Any, ...], _Text | None] = OrderedDict()

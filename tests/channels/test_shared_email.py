@@ -114,6 +114,20 @@ def test_customers_that_differ_in_printed_values_share_one_text(templates: Make)
     assert "Ann" not in emails[7].shared.html
 
 
+def test_a_macro_that_only_prints_leaves_the_text_shared(templates: Make) -> None:
+    box = "{% macro box(code, label='Code') %}<td>{{ label }} {% if label %}<b>{{ code }}</b>{% endif %}</td>{% endmacro %}"
+    html = (
+        "{% from 'partials/box.j2' import box %}<table><tr>{{ box(offer.code) }}{{ box('x', label='') }}</tr></table>"
+    )
+    renderer = templates({"email/w.subject.j2": "s", "email/w.html.j2": html, "partials/box.j2": box})
+
+    emails = [email_of(renderer, {"offer": {"code": code}}) for code in ("A<1>", "B2")]
+
+    assert emails[0].shared is emails[1].shared is not None
+    assert emails[0].html == "<table><tr><td>Code <b>A&lt;1&gt;</b></td><td> </td></tr></table>"
+    assert "Code B2" in emails[1].text
+
+
 def test_another_offer_language_or_fact_of_the_logic_is_another_text(templates: Make) -> None:
     files = {**FILES, "email/w.html.j2": HTML + "{% if customer.tier == 'gold' %}Gold{% endif %}"}
     renderer = templates(files)
@@ -134,7 +148,7 @@ def test_another_offer_language_or_fact_of_the_logic_is_another_text(templates: 
         "<p>{{ customer.name|upper }}</p>",
         "<p>{{ 'Hi ' ~ customer.name }}</p>",
         "<p>{% set n = customer.name %}{{ n }}</p>",
-        "{% macro hi(n) %}<p>{{ n }}</p>{% endmacro %}{{ hi(customer.name) }}",
+        "{% macro hi(n) %}<p>{{ n|title }}</p>{% endmacro %}{{ hi(customer.name) }}",
         "<p>{% for k, v in customer.items() %}{{ k }} {{ v }}{% endfor %}</p>",
         "<p>{{ customer[field] }}</p>",
     ],
@@ -167,6 +181,19 @@ def test_what_the_logic_works_on_gives_a_text_for_each_customer(templates: Make,
         "{% extends 'partials/base.j2' %}{% block b %}{{ super() }}!{% endblock %}",
         "{% macro two() %}<p>{{ caller(1)|upper }}</p>{% endmacro %}{% call(n) two() %}{{ customer.name }}{% endcall %}",
         "<!-- {{ customer.name }} --><p>x</p>",
+        "{% macro m(n) %}<p>{{ n|upper }} {{ n }}</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}<p>{% if n == 'ann' %}{{ n }}{% endif %}x</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}<p>{% set n = 'y' %}{{ n }}</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}<p>{% filter upper %}{{ n }}{% endfilter %}</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}<p>{{ n }}</p>{% endmacro %}{{ m(customer.name)|upper }}",
+        "{% macro m(n) %}<p>{{ n }}</p>{% endmacro %}{% set x = m(customer.name) %}{{ x|length }}",
+        "{% macro m(n) %}<p>{{ n }}</p>{% endmacro %}{% macro m(n) %}<p>{{ n|upper }}</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}{{ o(n) }}{% endmacro %}{% macro o(n) %}<p>{{ n|upper }}</p>{% endmacro %}{{ m(customer.name) }}",
+        "{% macro m(n) %}<p>{{ n }}</p>{% endmacro %}{{ m(n=customer.name) }}{{ m(*[customer.name]) }}",
+        "{% from 'partials/macros.j2' import loud as m %}{{ m(customer.name) }}",
+        "{% from 'partials/macros.j2' import said as m %}{{ m('a', what=customer.name) }}",
+        "{% from 'partials/' ~ 'macros.j2' import loud %}{{ loud(customer.name) }}",
+        "{% macro m(n) %}<p>{{ n }} {{ varargs|join }}</p>{% endmacro %}{{ m('a', customer.name) }}",
         "<p>&{{ customer.name }}</p>",
         "<p><{{ customer.name }}>x</p>",
         "<p><a href={{ customer.name }}>x</a></p>",
@@ -180,6 +207,8 @@ def test_what_the_logic_works_on_gives_a_text_for_each_customer(templates: Make,
 def test_text_that_the_template_takes_hold_of_is_never_a_tag(templates: Make, html: str, name: str) -> None:
     partials = {
         "partials/n.j2": "{{ customer.name }}",
+        "partials/macros.j2": "{% macro loud(n) %}<p>{{ n|upper }}</p>{% endmacro %}"
+        "{% macro said(how, what='-') %}<p>{{ how }} {{ what }}</p>{% endmacro %}",
         "partials/base.j2": "<p>{% block b %}{{ customer.name }}{% endblock %}</p>",
         "partials/filtering.j2": "<p>{% filter upper %}{% block b %}{% endblock %}{% endfilter %}</p>",
     }
