@@ -40,6 +40,8 @@ class CampaignFile:
     segment_text: str
     offers: Mapping[str, Offer] = field(default_factory=dict)
     """The offers its arms make, by name."""
+    segment_place: str = ""
+    """Where the file names its segment: file:line:column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,12 @@ class _Shelf:
             segment,
             self.segments.texts.get(text, text).strip(),
             {name: offer for name, offer in self.offers.items() if name in made},
+            self._show_place(path, source, ("audience", "segment")),
         )
+
+    def _show_place(self, path: Path, source: Source, location: Location) -> str:
+        place = source.place_of(location)
+        return f"{path.relative_to(self._workspace).as_posix()}:{place.line}:{place.column}"
 
     def check_names(self, only: str | None = None) -> None:
         """Note every campaign name that two files claim."""

@@ -204,9 +204,10 @@ class Settings(BaseSettings):
         return url
 
 
-def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> Settings:
+def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None, environment: bool = True) -> Settings:
     """The settings of the workspace at `root`: `overrides` (flags) over RETAIN_* over retain.toml over the defaults.
 
+    Without `environment` its variables do not count: the demonstration must not reach a company's own services.
     Raises SettingsError naming every wrong setting, its file or variable, and what was expected.
     """
     root = root.resolve()
@@ -227,7 +228,7 @@ def read_settings(root: Path, *, overrides: Mapping[str, Any] | None = None) -> 
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             usual = InitSettingsSource(settings_cls, usual_values(os.environ))
             toml = TomlConfigSettingsSource(settings_cls, toml_file=path)
-            return init_settings, _Environment(settings_cls), usual, toml
+            return (init_settings, _Environment(settings_cls), usual, toml) if environment else (init_settings, toml)
 
     try:
         return WorkspaceSettings(root=root, **(overrides or {}))

@@ -108,7 +108,7 @@ def _settings(root: Path, seed: int, providers: Mapping[str, Any]) -> Settings:
     own: dict[str, Any] = {"seed": f"demo-{seed}", "secret": f"demonstration-key-of-seed-{seed}"}
     if providers:  # an address for status callbacks, which carry the message's key to the simulator
         own |= {"providers": dict(providers), "public_url": "https://shop.example.com"}
-    return read_settings(root, overrides=own)
+    return read_settings(root, overrides=own, environment=False)
 
 
 def _load_world(ws: Workspace, customers: int, seed: int, progress: Progress) -> World:

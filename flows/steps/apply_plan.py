@@ -15,7 +15,7 @@ import numpy as np
 from campaigns.errors import CampaignError
 from campaigns.offers import offer_code
 from flows.steps.ledger_standing import begin_epoch
-from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, plan_campaign
+from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, content_hash, plan_campaign
 from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
 
 if TYPE_CHECKING:
@@ -140,6 +140,8 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise CampaignError(f"{path}: not a plan (it is no JSON); {hint}") from None
     if not isinstance(stored, dict) or stored.get("format") != PLAN_FORMAT:
         raise CampaignError(f"{path}: not a plan of this version; {hint}")
+    if stored["hashes"].get("content") != content_hash(stored):
+        raise CampaignError(f"{path}: was changed after it was made; {hint}")
     return stored
 
 

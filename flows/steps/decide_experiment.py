@@ -54,6 +54,7 @@ class Decided:
             "measurement": self.measurement.to_json(),
             "feedback": self.feedback.mode,
             "diff": self.feedback.diff,
+            "feedback_problem": self.feedback.problem or None,
             "patch_file": None if self.feedback.patch_file is None else str(self.feedback.patch_file),
             "changed_files": [str(path) for path in self.feedback.changed_files],
         }

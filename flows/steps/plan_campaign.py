@@ -100,6 +100,7 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     summary = _summarise(ws, file, plan, power, epoch, as_of)
     summary["power"] |= outlook.to_json()
     summary["warnings"] += notes
+    summary["hashes"]["content"] = content_hash(summary)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
 
 
@@ -141,7 +142,7 @@ def _summarise(
         "power": power.to_json(),
         "decision_on": (as_of + wait).date().isoformat(),
         "tzdata": tzdata_version(),
-        "warnings": _warnings(campaign, plan, power, as_of=as_of),
+        "warnings": _warnings(file, plan, power, as_of=as_of),
         "hashes": {
             "config": config_hash(ws, file),
             "facts": ws.facts.fingerprint(),
@@ -150,6 +151,12 @@ def _summarise(
     }
     summary["hashes"]["plan"] = plan_hash(summary, plan.messages)
     return summary
+
+
+def content_hash(summary: dict[str, Any]) -> str:
+    """SHA-256 of all that a plan.json says, so that a file that was edited by hand is noticed."""
+    hashes = {name: value for name, value in summary["hashes"].items() if name != "content"}
+    return hashlib.sha256(json.dumps({**summary, "hashes": hashes}, sort_keys=True).encode()).hexdigest()
 
 
 def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
@@ -185,11 +192,12 @@ def _arm_summary(plan: Plan, arm: str, n: int, weight: float) -> dict[str, Any]:
     }
 
 
-def _warnings(campaign: Campaign, plan: Plan, power: ExpectedPower, *, as_of: datetime) -> list[str]:
+def _warnings(file: CampaignFile, plan: Plan, power: ExpectedPower, *, as_of: datetime) -> list[str]:
+    campaign = file.campaign
     texts = []
     if plan.audience == 0:
         texts.append(
-            f"the segment of {campaign.name} is empty as of {as_of.date()}; "
+            f"{file.segment_place}: the segment of {campaign.name} is empty as of {as_of.date()}; "
             "check its expression and the data (retain features)"
         )
     elif plan.eligible == 0:

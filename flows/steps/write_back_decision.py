@@ -8,12 +8,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from campaigns.errors import CampaignError
 from campaigns.model import CONTROL, Campaign
 from campaigns.write_back import Edit, Patch, apply, propose, undo
 from experiments.metrics import METRICS
 from warehouse.ledger.audit import audit_log, record_audit
 
 if TYPE_CHECKING:
+    from campaigns.book import CampaignFile
     from experiments.evidence import Verdict
     from flows.steps.measure_experiment import Measurement
     from flows.wiring import Workspace
@@ -29,6 +31,8 @@ class Feedback:
     diff: str = ""
     patch_file: Path | None = None
     changed_files: tuple[Path, ...] = ()
+    problem: str = ""
+    """Why the file could not be changed, where it could not: the decision stands all the same."""
 
 
 def give_feedback(
@@ -50,8 +54,25 @@ def give_feedback(
     settled = Edit(("version",), file.campaign.version) in edits or _taken_back(ws, file.campaign.name, decided_at)
     if mode == "off" or not edits or settled or find_epoch(ws, file).experiment_id != measurement.design.experiment_id:
         return Feedback(mode)
+    try:
+        return _change(ws, file, edits, verdict, measurement.design.experiment_id, (decided_at, now))
+    except CampaignError as error:
+        return Feedback(mode, problem=str(error))
+
+
+def _change(
+    ws: Workspace,
+    file: CampaignFile,
+    edits: list[Edit],
+    verdict: Verdict,
+    experiment_id: str,
+    times: tuple[datetime, datetime],
+) -> Feedback:
+    """Propose the edits, or make them, as the file's own feedback mode says."""
+    mode = file.campaign.feedback.mode
+    decided_at, now = times
     if mode == "propose":
-        out = ws.root / ".retain" / "proposals" / f"{measurement.design.experiment_id.replace(':', '-')}.patch"
+        out = ws.root / ".retain" / "proposals" / f"{experiment_id.replace(':', '-')}.patch"
         label = file.path.relative_to(ws.root).as_posix()
         patch = propose(file.path, edits, expected_sha256=file.text_sha256, out=out, label=label)
         return Feedback(mode, patch.diff, patch.file)
@@ -63,7 +84,7 @@ def give_feedback(
         reason=_note(verdict, decided_at, ""),
     )
     if patch.changed:
-        _check_and_record(ws, measurement.design.campaign, patch, now)
+        _check_and_record(ws, file.campaign.name, patch, now)
     return Feedback(mode, patch.diff, None, (patch.path,) if patch.changed else ())
 
 

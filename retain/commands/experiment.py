@@ -9,7 +9,7 @@ import typer
 
 from retain.opening import opened
 from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
-from retain.printing import percent, print_json, print_table, say
+from retain.printing import percent, print_json, print_table, say, warn
 from retain.views import show_views
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def decide(
     show_decision(decided["decision"])
     if decided["diff"]:
         say(decided["diff"])
+    if decided["feedback_problem"]:
+        warn(f"the file was not changed: {decided['feedback_problem']}")
     for path in decided["changed_files"]:
         say(f"changed {path}; take it back with: retain undo {campaign}")
     if decided["patch_file"]:

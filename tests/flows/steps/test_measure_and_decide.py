@@ -177,6 +177,19 @@ def test_a_file_that_no_longer_describes_the_experiment_is_left_alone(
     assert path.read_bytes() == before
 
 
+def test_a_file_that_cannot_be_changed_does_not_undo_the_decision(
+    round_of: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
+) -> None:
+    ws = round_of()
+    path = rewrite(ws, "  mail:\n    weight: 40%", "  mail:\n    weight: &share 40%")
+    rewrite(ws, "  text:\n    weight: 40%", "  text:\n    weight: *share")
+    before = path.read_bytes()
+    decided = decide_experiment(ws, "back", now=monday + RIPE)
+    assert decided.verdict.verdict == "promote"
+    assert "anchor" in decided.feedback.problem
+    assert path.read_bytes() == before
+
+
 def test_nobody_wins_where_nobody_differs(round_of: Callable[..., Workspace], monday: datetime) -> None:
     ws = round_of(buys={"mail": 0.2, "text": 0.2, "control": 0.2})
     path = ws.root / "campaigns" / "book" / "back.yaml"

@@ -149,6 +149,15 @@ def test_a_file_that_is_no_plan_is_refused(shop: Callable[..., Workspace], monda
         apply_plan_file(ws, ws.root / "nothing.json", now=monday)
 
 
+def test_a_plan_that_was_edited_by_hand_is_refused(shop: Callable[..., Workspace], monday: datetime) -> None:
+    ws = shop(customers=20)
+    path = plan_campaign(ws, "back", as_of=monday).write(ws.root / "plan")
+    path.write_text(path.read_text(encoding="utf-8").replace('"audience": 20', '"audience": 21'), encoding="utf-8")
+    with pytest.raises(CampaignError, match="was changed after it was made"):
+        apply_plan_file(ws, path, now=monday)
+    assert assigned(ws) == {}
+
+
 def test_a_paused_campaign_is_planned_but_not_applied(
     shop: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
 ) -> None:
@@ -218,7 +227,7 @@ def test_an_empty_segment_is_a_warning_and_changes_nobody(
     rewrite(ws, "orders >= 2", "orders >= 99")
     summary = plan_campaign(ws, "back", as_of=monday).summary
     assert summary["eligible"] == 0
-    assert "is empty" in summary["warnings"][0]
+    assert summary["warnings"][0].startswith("campaigns/book/back.yaml:5:12: the segment of back is empty")
     json.dumps(summary, allow_nan=False)
     outcome = run_campaign(ws, "back", as_of=monday)
     assert (outcome.eligible, outcome.messages, set(outcome.assigned.values())) == (0, 0, {0})
