@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from experiments.decide import decide
 from experiments.evidence import Evidence, Reason, Verdict
+from experiments.gates import FLOOR_PER_ARM
 from experiments.sequential import LookPlan, due_look
 from flows.steps.holdback import decide_holdback, find_promoted
 from flows.steps.measure_experiment import Measurement, measure_experiment, monitor_results
@@ -125,14 +126,18 @@ def _last_look(taken: list[LookRow]) -> int:
 
 
 def _information(measurement: Measurement) -> float:
-    """The matured share of the planned information: of the planned size, else of everybody assigned so far."""
+    """The matured share of the planned information: of the planned size, else of everybody assigned so far.
+
+    Without a planned size a handful of customers is no information either: the engine's floor per arm counts as the plan.
+    """
     design, collected = measurement.design, measurement.collected
     arms = [name for name, weight in design.weights if weight > 0]
     smallest = min((collected.mature.get(arm, 0) for arm in arms), default=0)
     if design.planned_n:
         return min(1.0, smallest / design.planned_n)
     assigned = sum(collected.assigned.values())
-    return sum(collected.mature.values()) / assigned if assigned else 0.0
+    matured = sum(collected.mature.values()) / assigned if assigned else 0.0
+    return min(matured, smallest / FLOOR_PER_ARM)
 
 
 def _evidence(measurement: Measurement, plan: LookPlan, taken: list[LookRow]) -> Evidence:

@@ -190,6 +190,17 @@ def test_a_file_that_cannot_be_changed_does_not_undo_the_decision(
     assert path.read_bytes() == before
 
 
+def test_a_handful_of_customers_spends_no_look(
+    shop: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
+) -> None:
+    ws = shop(customers=30)
+    rewrite(ws, "minimum_effect: 10pp", "minimum_effect: 10pp\n  looks: 4")
+    run_campaign(ws, "back", as_of=monday)
+    assert decide_experiment(ws, "back", now=monday + RIPE).verdict.verdict in ("keep_testing", "invalid")
+    with ws.ledger.read() as tx:
+        assert looks(tx, "back:1") == []
+
+
 def test_nobody_wins_where_nobody_differs(round_of: Callable[..., Workspace], monday: datetime) -> None:
     ws = round_of(buys={"mail": 0.2, "text": 0.2, "control": 0.2})
     path = ws.root / "campaigns" / "book" / "back.yaml"
