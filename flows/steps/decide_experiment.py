@@ -128,7 +128,7 @@ def _last_look(taken: list[LookRow]) -> int:
 def _information(measurement: Measurement) -> float:
     """The matured share of the planned information: of the planned size, else of everybody assigned so far.
 
-    Without a planned size a handful of customers is no information either: the engine's floor per arm counts as the plan.
+    Without a planned size a handful of customers is no information either: the engine's floor per arm is the plan.
     """
     design, collected = measurement.design, measurement.collected
     arms = [name for name, weight in design.weights if weight > 0]
