@@ -186,13 +186,13 @@ class _Shop:
 
     def bench_measure(self) -> dict[str, Any]:
         """Moments of five metrics and two covariates over everybody in four arms; floor: one scan that sums by hand."""
-        import pandas as pd
-
         from warehouse.facts.outcomes import wave_moments
 
         start = AS_OF - HORIZON
-        ids = [f"c{i:09d}" for i in range(self.customers)]
-        cohort = pd.DataFrame({"customer_id": ids, "arm": [("a", "b", "c", "control")[i % 4] for i in range(len(ids))]})
+        cohort = self.plain.execute(
+            f"SELECT customer_id, ['a', 'b', 'c', 'control'][CAST(1 + hash(customer_id) % 4 AS BIGINT)] AS arm "
+            f"FROM {self.scans['customers']} ORDER BY customer_id"
+        ).df()
         self.plain.register("cohort", cohort)
         clocks, found, by_hand = self._race(
             lambda: wave_moments(self.facts, cohort, start=start, horizon=HORIZON, pre_period=PRE_PERIOD),
@@ -200,7 +200,7 @@ class _Shop:
         )
         for row in by_hand.to_dict("records"):
             assert abs(found[row["arm"]].sum("revenue") - row["revenue"]) < 1e-3 * abs(row["revenue"])
-        return self._result("measure", clocks, 1.5, assigned=len(ids))
+        return self._result("measure", clocks, 1.5, assigned=len(cohort))
 
     def _measure_sql(self) -> str:
         names = ("repurchase", "retained", "revenue", "orders", "margin", "pre_revenue", "pre_orders")

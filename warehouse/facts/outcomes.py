@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 OUTCOMES: Final = ("repurchase", "retained", "revenue", "orders", "margin")
 COVARIATES: Final = ("pre_revenue", "pre_orders")
 _MONEY: Final = frozenset({"revenue", "margin", "pre_revenue"})
+_SOURCES: Final = {"repurchase": "orders", "retained": "late_orders"}
+"""Columns that say whether a count is above zero."""
 
 
 def wave_moments(
@@ -44,16 +46,9 @@ def wave_moments(
     Raises:
         FactsError: a customer stands in the cohort twice, or the engine refuses.
     """
-    names = OUTCOMES + (COVARIATES if pre_period is not None else ())
     members = Cohort.of_frame(cohort)
-    rows, columns = _window_sums(facts.tables.orders, start, horizon, pre_period)
-    frames = joined_rows(facts, members, rows, columns, sa.true(), grouped=True)
-    units, sums = _active_rows(frames, names)
-    found = {}
-    for arm in members.arms:
-        in_arm = members.units_of(arm)
-        found[arm] = _zero_filled_moments(names, sums[:, in_arm[units]], int(in_arm.sum()))
-    return found
+    window = _read_window(facts, members, start, horizon, pre_period)
+    return {arm: window.moments(members.units_of(arm)) for arm in members.arms}
 
 
 def outcome_rows(
@@ -67,17 +62,20 @@ def outcome_rows(
     """The columns of `wave_moments`, one value a customer in the order of the ids' bytes, zero where nothing happened.
 
     For what sufficient statistics cannot do: replaying a design on past customers. Money is in major units.
+
+    Raises:
+        FactsError: the engine refuses.
     """
-    names = OUTCOMES + (COVARIATES if pre_period is not None else ())
     members = Cohort.of(customer_ids)
+    return _read_window(facts, members, start, horizon, pre_period).filled(len(members.ids))
+
+
+def _read_window(
+    facts: Facts, members: Cohort, start: datetime, horizon: timedelta, pre_period: timedelta | None
+) -> _Window:
+    names = OUTCOMES + (COVARIATES if pre_period is not None else ())
     rows, columns = _window_sums(facts.tables.orders, start, horizon, pre_period)
-    frames = joined_rows(facts, members, rows, columns, sa.true(), grouped=True)
-    units, sums = _active_rows(frames, names)
-    found = {}
-    for name, values in zip(names, sums, strict=True):
-        found[name] = np.zeros(len(members.ids))
-        found[name][units] = values / (MONEY_SCALE if name in _MONEY else 1)
-    return found
+    return _Window(names, joined_rows(facts, members, rows, columns, sa.true(), grouped=True))
 
 
 def _window_sums(
@@ -106,40 +104,66 @@ def _total(amount: Any) -> Any:
     return sa.func.coalesce(money_total(amount), sa.literal_column("0"), type_=sa.BigInteger())
 
 
-def _active_rows(frames: Iterable[pd.DataFrame], names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Units with any row in the window, ascending, and a matrix of a row for each name and a column for each unit."""
-    units: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
-    parts: list[NDArray[np.int64]] = [np.empty((len(names), 0), dtype=np.int64)]
-    for frame in frames:
-        frame["repurchase"], frame["retained"] = frame["orders"] > 0, frame["late_orders"] > 0
-        units.append(frame["unit"].to_numpy(dtype=np.int64))
-        parts.append(np.stack([frame[name].to_numpy(dtype=np.int64) for name in names]))
-    found = np.concatenate(units)
-    order = np.argsort(found, kind="stable")
-    return found[order], np.concatenate(parts, axis=1)[:, order]
+class _Window:
+    """What the customers of a cohort did in a window: a row for each unit that has any order in it."""
+
+    def __init__(self, names: Sequence[str], frames: Iterable[pd.DataFrame]) -> None:
+        parts = list(frames)
+        self.names = names
+        self.scales = [MONEY_SCALE if name in _MONEY else 1 for name in names]
+        self.units = _joined(parts, "unit")
+        self.columns = [_joined(parts, _SOURCES.get(name, name)) for name in names]
+        self.order = np.argsort(self.units)
+
+    def moments(self, in_arm: NDArray[np.bool_]) -> Moments:
+        """Moments over the units of an arm, of whom those without a row are all zero.
+
+        Sums are exact; products are of deviations from the mean, added in the order of the units.
+        """
+        n, rows = int(in_arm.sum()), self.order[in_arm[self.units[self.order]]]
+        sums, means, away = [], [], []
+        for place, scale in enumerate(self.scales):
+            values = self._values(place, rows)
+            total = int(values.sum())
+            sums.append(total / scale)
+            means.append(total / (scale * n))
+            away.append(values / scale - means[-1])
+        return _centred(self.names, sums, means, away, n)
+
+    def filled(self, n: int) -> dict[str, NDArray[np.float64]]:
+        """A value for each of n units by name."""
+        found = {}
+        for place, (name, scale) in enumerate(zip(self.names, self.scales, strict=True)):
+            found[name] = np.zeros(n)
+            found[name][self.units] = self._values(place, slice(None)) / scale
+        return found
+
+    def _values(self, place: int, rows: Any) -> NDArray[np.int64]:
+        values: NDArray[np.int64] = self.columns[place][rows]
+        is_flag = self.names[place] in _SOURCES
+        return np.minimum(values, np.int64(1)) if is_flag else values
 
 
-def _zero_filled_moments(names: Sequence[str], rows: NDArray[np.int64], n: int) -> Moments:
-    """Moments over n units, of whom those without a column in `rows` are all zero.
+def _joined(parts: Sequence[pd.DataFrame], name: str) -> NDArray[np.int64]:
+    arrays = [part[name].to_numpy(dtype=np.int64) for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.empty(0, dtype=np.int64), *arrays])
 
-    Sums are exact; products are of deviations from the mean, added in a fixed order.
-    """
-    scales = [MONEY_SCALE if name in _MONEY else 1 for name in names]
-    totals = [int(row.sum()) for row in rows]
-    means = [total / (scale * n) for total, scale in zip(totals, scales, strict=True)]
-    away = [row / scale - mean for row, scale, mean in zip(rows, scales, means, strict=True)]
-    zeros = n - rows.shape[1]
-    width = range(len(names))
-    upper = {
-        (i, j): float(np.sum(away[i] * away[j])) + zeros * means[i] * means[j] for i in width for j in width if i <= j
-    }
-    cubes = tuple(float(np.sum(away[i] * away[i] * away[i])) - zeros * means[i] ** 3 for i in width)
+
+def _centred(
+    names: Sequence[str], sums: Sequence[float], means: Sequence[float], away: Sequence[NDArray[np.float64]], n: int
+) -> Moments:
+    """Moments from deviations from the mean; units that have none are zero, so their deviation is minus the mean."""
+    width, zeros = range(len(names)), n - len(away[0])
+    upper = {}
+    for i in width:
+        for j in range(i, len(names)):
+            upper[i, j] = float(np.sum(away[i] * away[j])) + zeros * means[i] * means[j]
     return Moments(
         n=n,
         columns=tuple(names),
-        sums=tuple(total / scale for total, scale in zip(totals, scales, strict=True)),
+        sums=tuple(sums),
         central=tuple(tuple(upper[min(i, j), max(i, j)] for j in width) for i in width),
-        cubes=cubes,
+        cubes=tuple(float(np.sum(away[i] * away[i] * away[i])) - zeros * means[i] ** 3 for i in width),
     )
 
 
