@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
@@ -17,6 +17,7 @@ USUAL_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "TWILIO_AUTH_TOKEN": ("providers", "twilio", "auth_token"),
     "TWILIO_MESSAGING_SERVICE_SID": ("providers", "twilio", "messaging_service_sid"),
     "SENDGRID_API_KEY": ("providers", "sendgrid", "api_key"),
+    "SMTP_PASSWORD": ("providers", "smtp", "password"),
     "GOOGLE_APPLICATION_CREDENTIALS": ("providers", "fcm", "credentials_file"),
 }
 """The names these settings bear in everybody's environment; RETAIN_PROVIDERS__... goes before them."""
@@ -85,6 +86,22 @@ class SendGridSettings(_Section):
     rate_per_s: float | None = Field(default=None, gt=0, description="e-mails a second at most")
 
 
+class SmtpSettings(_Section):
+    """Any mail server that takes our e-mails, for those without SendGrid. It cannot be asked what it took."""
+
+    host: str = Field(default="", description="the server's name")
+    port: int = Field(default=587, ge=1, le=65_535, description="its port")
+    security: Literal["starttls", "tls", "none"] = Field(
+        default="starttls", description="starttls, tls from the first byte, or none for a server on this machine"
+    )
+    username: str | None = Field(default=None, description="who signs in, where the server asks")
+    password: SecretStr = Field(default=SecretStr(""), description="set it as SMTP_PASSWORD")
+    sender: str = Field(default="", description="the address e-mails come from")
+    sender_name: str | None = Field(default=None, description="the name beside that address")
+    reply_to: str | None = Field(default=None, description="the address answers go to")
+    rate_per_s: float | None = Field(default=None, gt=0, description="e-mails a second at most")
+
+
 class FcmSettings(_Section):
     """The Firebase project whose app is spoken to."""
 
@@ -100,18 +117,24 @@ class Providers(_Section):
     """Which provider sends on which channel."""
 
     sms: str = Field(default="local", description="who sends SMS: local, twilio or simulated")
-    email: str = Field(default="local", description="who sends e-mails: local, sendgrid or simulated")
+    email: str = Field(default="local", description="who sends e-mails: local, sendgrid, smtp or simulated")
     push: str = Field(default="local", description="who sends push notifications: local, fcm or simulated")
     simulator_url: Address = Field(
         default="http://127.0.0.1:8800", description="where `python -m channels.simulators` listens, for simulated"
     )
     twilio: TwilioSettings = TwilioSettings()
     sendgrid: SendGridSettings = SendGridSettings()
+    smtp: SmtpSettings = SmtpSettings()
     fcm: FcmSettings = FcmSettings()
 
     def rate_per_s(self, channel: str) -> float | None:
         """How much may leave on a channel in a second (SMS: segments), None where nothing limits it."""
-        accounts = {"twilio": self.twilio.rate_per_s, "sendgrid": self.sendgrid.rate_per_s, "fcm": self.fcm.rate_per_s}
+        accounts = {
+            "twilio": self.twilio.rate_per_s,
+            "sendgrid": self.sendgrid.rate_per_s,
+            "smtp": self.smtp.rate_per_s,
+            "fcm": self.fcm.rate_per_s,
+        }
         return accounts.get(getattr(self, channel))
 
     def reconcile_after(self, channel: str) -> timedelta:

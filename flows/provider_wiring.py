@@ -20,7 +20,7 @@ SIMULATED_TOKEN: Final = "token"  # noqa: S105 (the simulator's own, known to ev
 
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "sms": ("local", "twilio", "simulated"),
-    "email": ("local", "sendgrid", "simulated"),
+    "email": ("local", "sendgrid", "smtp", "simulated"),
     "push": ("local", "fcm", "simulated"),
 }
 
@@ -72,6 +72,8 @@ def twilio_token(settings: Settings) -> str:
 def _maker(settings: Settings, channel: Channel, name: str) -> Callable[[], Provider]:
     if name == "local":
         return lambda: LocalProvider(channel, settings.root / "outbox")
+    if name == "smtp":
+        return lambda: _smtp(settings)
     make = {"sms": _twilio, "email": _sendgrid, "push": _fcm}[channel]
     return lambda: make(settings, simulated=name == "simulated")
 
@@ -128,6 +130,27 @@ def _sendgrid(settings: Settings, *, simulated: bool) -> Provider:
         base_url=given.base_url or "https://api.sendgrid.com",
     )
     return SendGridProvider(account)
+
+
+def _smtp(settings: Settings) -> Provider:
+    from channels.errors import ChannelError
+    from channels.providers.email_smtp import SmtpProvider, SmtpServer
+
+    given = settings.providers.smtp
+    try:
+        server = SmtpServer(
+            _needed(given.host, "email", "smtp", "host", "RETAIN_PROVIDERS__SMTP__HOST"),
+            _needed(given.sender, "email", "smtp", "sender", "RETAIN_PROVIDERS__SMTP__SENDER"),
+            port=given.port,
+            security=given.security,
+            username=given.username,
+            password=given.password.get_secret_value(),
+            sender_name=given.sender_name,
+            reply_to=given.reply_to,
+        )
+    except ChannelError as error:
+        raise SettingsError(f"retain.toml: providers.smtp: {error}") from None
+    return SmtpProvider(server)
 
 
 def _fcm(settings: Settings, *, simulated: bool) -> Provider:

@@ -132,3 +132,28 @@ def test_an_address_that_is_neither_https_nor_on_this_machine_is_refused(address
 def test_addresses_lose_their_last_slash() -> None:
     assert checked_address("https://shop.example/a/") == "https://shop.example/a"
     assert checked_address("http://localhost:8800") == "http://localhost:8800"
+
+
+def test_a_mail_server_of_ones_own_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from channels.providers.email_smtp import SmtpProvider
+
+    monkeypatch.setenv("SMTP_PASSWORD", "canary-of-smtp")
+    (tmp_path / "retain.toml").write_text(
+        '[providers]\nemail = "smtp"\n[providers.smtp]\nhost = "mail.shop.example"\nsender = "news@shop.example"\n'
+        'username = "news"\nrate_per_s = 20\n',
+        encoding="utf-8",
+    )
+    settings = read_settings(tmp_path)
+    provider = make_providers(settings)["email"]
+    assert isinstance(provider, SmtpProvider)
+    assert settings.providers.rate_per_s("email") == 20
+    assert "canary-of-smtp" not in repr(settings)
+
+
+def test_a_mail_server_without_a_name_or_with_a_sender_that_is_none_is_refused(tmp_path: Path) -> None:
+    settings = read_settings(tmp_path, overrides={"providers": {"email": "smtp"}})
+    with pytest.raises(SettingsError, match="RETAIN_PROVIDERS__SMTP__HOST"):
+        make_providers(settings)["email"]
+    wrong = {"providers": {"email": "smtp", "smtp": {"host": "h", "sender": "nobody"}}}
+    with pytest.raises(SettingsError, match=r"providers\.smtp: smtp: the sender is not an e-mail address"):
+        make_providers(read_settings(tmp_path, overrides=wrong))["email"]
