@@ -140,10 +140,10 @@ def _record_faults(source: SourceFile) -> Iterator[FactsError]:
         while True:
             try:
                 record = next(records, None)
-            except csv.Error:
+            except csv.Error as error:
                 yield FactsError(
-                    f"{path}:{starts_at}: a quote is not closed, or text follows a closing quote; expected quotes in "
-                    'pairs, those within a text doubled (""). Correct the line; nothing was loaded'
+                    f"{path}:{starts_at}: {_quoting_fault(str(error))}; expected quotes in pairs, those within a text "
+                    'doubled (""). Correct the line; nothing was loaded'
                 )
                 return
             if record is None:
@@ -154,6 +154,12 @@ def _record_faults(source: SourceFile) -> Iterator[FactsError]:
                     "Correct the line (quote texts that hold the separator); nothing was loaded"
                 )
             starts_at = records.line_num + 1
+
+
+def _quoting_fault(reason: str) -> str:
+    if "field larger" in reason:
+        return f"a value runs over more than {csv.field_size_limit():,} characters, as if a quote were not closed"
+    return "a quote is not closed, or text follows a closing quote"
 
 
 def _line_end_faults(path: Path) -> Iterator[FactsError]:

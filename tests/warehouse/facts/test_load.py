@@ -521,3 +521,22 @@ def test_a_corrected_quarantine_file_can_be_loaded_as_it_is(
     assert counts(load_table(empty_facts, "customers", [corrected], **options)) == (1, 1, 0, 0, 0)
     assert empty_facts.attributes() == {"motto": "text"}
     assert rows(empty_facts, "customers", "customer_id", "motto") == [("a", "one, two")]
+
+
+def test_a_value_without_end_is_found(empty_facts: Facts, write: Write, options: Options) -> None:
+    path = write("c.csv", "customer_id,motto\na,short\nb," + "x" * 3_000_000 + "\n")
+    with pytest.raises(FactsError, match=r"c\.csv:3: a value runs over more than 131,072 characters"):
+        load_table(empty_facts, "customers", [path], **options)
+
+
+def test_what_only_the_reader_minds_is_told_in_its_words(empty_facts: Facts, write: Write, options: Options) -> None:
+    lines = "customer_id," + ",".join(f"c{i}" for i in range(30)) + "\na," + ",".join(["x" * 100_000] * 30) + "\n"
+    with pytest.raises(FactsError, match=r"w\.csv: cannot be read \(.*\); expected CSV in UTF-8.*Nothing was loaded"):
+        load_table(empty_facts, "customers", [write("w.csv", lines)], **options)
+
+
+def test_a_file_that_is_no_archive_behind_its_name_is_refused(
+    empty_facts: Facts, write: Write, options: Options
+) -> None:
+    with pytest.raises(FactsError, match=r"c\.csv\.gz: cannot be read"):
+        load_table(empty_facts, "customers", [write("c.csv.gz", "customer_id\na\n")], **options)
