@@ -306,7 +306,7 @@ class Caps(Part):
 
 
 class Budget(Part):
-    """What one run may use up at most. Customers beyond it do not take part."""
+    """What the campaign may use up at most, all its runs together. Customers beyond it do not take part."""
 
     messages: int | None = Field(default=None, ge=0)
     """Messages."""
@@ -351,7 +351,7 @@ class Campaign(Part):
     caps: Caps = Caps()
     """How often one customer may be written to."""
     budget: Budget = Budget()
-    """What one run may use up."""
+    """What the campaign may use up, all its runs together."""
     feedback: Feedback = Feedback()
     """What happens to this file when there is a winner."""
 

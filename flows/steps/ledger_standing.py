@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from campaigns.eligibility import CHANNELS, Standing
+from campaigns.offers import expected_cost
 from campaigns.plan import Limits
 from flows.steps.planning_rules import experiment_name, freeze_design
 from flows.steps.sending_rules import campaign_rules
 from warehouse.ledger.assignments import layer_busy
-from warehouse.ledger.experiments import current_experiment, end_experiment, latest_epoch, start_experiment
+from warehouse.ledger.experiments import current_experiment, end_experiment, experiments, latest_epoch, start_experiment
 from warehouse.ledger.standing import assigned_elsewhen, assigned_in_earlier_epochs, customers_at_cap, promised
 from warehouse.ledger.suppressions import suppressed
+from warehouse.ledger.waves import waves
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
@@ -77,17 +79,31 @@ def read_standing(ws: Workspace, campaign: Campaign, epoch: Epoch, *, as_of: dat
         )
 
 
-def budget_left(ws: Workspace, campaign: Campaign, epoch: Epoch, *, as_of: datetime) -> Limits:
-    """What the campaign may still use up: its limits less what its runs have promised so far."""
-    budget = campaign.budget
+def budget_left(ws: Workspace, file: CampaignFile, epoch: Epoch, *, as_of: datetime) -> Limits:
+    """What the campaign may still use up: its limits less what its other runs have promised so far."""
+    campaign, budget = file.campaign, file.campaign.budget
+    discounts = _promised_discounts(ws, file, epoch, as_of)
     with ws.ledger.read() as tx:
         messages, cost_micros = promised(tx, campaign.name, experiment_id=epoch.experiment_id, as_of=as_of)
     return Limits(
         customers=campaign.audience.limit,
         messages=None if budget.messages is None else max(0, budget.messages - messages),
         cost=None if budget.cost is None else max(0.0, float(budget.cost.amount) - cost_micros / 1_000_000),
-        discounts=None if budget.discounts is None else float(budget.discounts.amount),
+        discounts=None if budget.discounts is None else max(0.0, float(budget.discounts.amount) - discounts),
     )
+
+
+def _promised_discounts(ws: Workspace, file: CampaignFile, epoch: Epoch, as_of: datetime) -> float:
+    """What the offers of the campaign's other runs are expected to cost, by today's terms."""
+    cost = {
+        name: float(expected_cost(file.offers[arm.offer]).amount)
+        for name, arm in file.campaign.arms.items()
+        if arm.offer is not None
+    }
+    with ws.ledger.read() as tx:
+        runs = [run for row in experiments(tx, file.campaign.name) for run in waves(tx, row.experiment_id)]
+    others = [run for run in runs if (run.experiment_id, run.as_of) != (epoch.experiment_id, as_of)]
+    return sum(n * cost.get(arm, 0.0) for run in others for arm, n in run.planned.items())
 
 
 def _rivals(ws: Workspace, campaign: Campaign) -> list[str]:

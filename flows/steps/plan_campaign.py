@@ -83,7 +83,7 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     epoch = find_epoch(ws, file)
     standing = read_standing(ws, campaign, epoch, as_of=as_of)
     candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
-    left = budget_left(ws, campaign, epoch, as_of=as_of)
+    left = budget_left(ws, file, epoch, as_of=as_of)
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
     plan = make_plan(candidates, standing, rules)
     design = freeze_design(file, ws.settings, epoch=epoch.number)

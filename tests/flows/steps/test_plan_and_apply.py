@@ -247,6 +247,16 @@ def test_a_campaign_budget_counts_what_earlier_runs_promised(
     assert first.messages + second.messages <= 30
 
 
+def test_a_budget_of_discounts_counts_what_earlier_runs_promised(
+    shop: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
+) -> None:
+    ws = shop()
+    rewrite(ws, "feedback:", "budget: {discounts: 3 EUR}\nfeedback:")  # 0.30 EUR a customer of the arm mail
+    first = run_campaign(ws, "back", as_of=monday)
+    assert first.assigned["mail"] == 10
+    assert run_campaign(ws, "back", as_of=monday + timedelta(days=1)).assigned["mail"] == 0
+
+
 def test_rivals_of_a_layer_keep_their_customers(
     shop: Callable[..., Workspace], monday: datetime, rewrite: Rewrite
 ) -> None:
