@@ -37,11 +37,13 @@ def deliver_messages(
     total: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     held: dict[str, str] = {}
+    resting: dict[str, str] = {}
     left = limit
     for _ in range(TASKS_A_RUN):
         room = MESSAGES_A_TASK if left is None else min(MESSAGES_A_TASK, left)
         done = deliver(workspace, clock(now), room)
         held.update(done.pop("held"))
+        resting.update(done.pop("resting"))
         reasons.update(done.pop("skipped_because"))
         total.update(done)
         gone = done["sent"] + done["failed"] + done["skipped"]  # what will not come back in this run
@@ -51,5 +53,6 @@ def deliver_messages(
     rows: list[tuple[str, object]] = list(total.items())
     rows += [(f"skipped: {reason}", n) for reason, n in sorted(reasons.items()) if n]
     rows += [(f"held: {campaign}", why) for campaign, why in sorted(held.items())]
+    rows += [(f"resting: {channel}", why) for channel, why in sorted(resting.items())]
     publish_table("delivery", title="Delivery", columns=("state", "messages"), rows=rows)
-    return {**total, "held": sorted(held)}
+    return {**total, "held": sorted(held), "resting": sorted(resting)}

@@ -121,12 +121,12 @@ CUSTOMER = {"long": "<b>x</b>" * 8_000, "name": "Ann"}
 @pytest.mark.parametrize("text", HOSTILE, ids=[f"{number}-{text[:40]}" for number, text in enumerate(HOSTILE)])
 def test_a_hostile_template_is_stopped_in_a_second(templates: Callable[..., Renderer], text: str) -> None:
     renderer = templates({"sms/t.txt.j2": text, "partials/big.j2": "x" * 100_000})
-    started = time.perf_counter()
+    started = time.process_time()
 
     with pytest.raises(RenderError) as caught:
         renderer.render("sms", "t", {"customer": CUSTOMER, "x": "y", "a": {}})
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert len(str(caught.value)) < 400
 
 
@@ -184,9 +184,9 @@ HOSTILE_HTML = [
 def test_hostile_html_becomes_plain_text_in_a_second(html: str) -> None:
     from channels.plain_text import to_plain_text
 
-    started = time.perf_counter()
+    started = time.process_time()
 
     text = to_plain_text(html)
 
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
     assert len(text) < 1_000_000

@@ -257,7 +257,8 @@ def test_an_empty_segment_is_a_warning_and_nothing_is_done(command: tuple[str, .
     before = snapshot(shop)["ledger"]
     said = retain(*command)
     assert said.code == 0
-    assert "warning: the segment of winback-90d is empty as of 2026-03-02; check its expression" in said.err
+    assert "warning: campaigns/book/winback-90d.yaml:" in said.err
+    assert "the segment of winback-90d is empty as of 2026-03-02; check its expression" in said.err
     assert snapshot(shop)["ledger"] == before
     assert "retain deliver" not in said.out
     assert "retain apply" not in said.out
