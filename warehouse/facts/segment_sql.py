@@ -93,7 +93,9 @@ class _Compiler:
                 return sa.and_(self._compare(low_op, low, value), self._compare(high_op, value, high))
             case InSet(value, choices, negated):
                 column = self._value(value)
-                return column.not_in(choices) if negated else column.in_(choices)
+                # bound one by one: a list takes the type of its first value, and 20.25 among whole numbers becomes 20
+                listed = [_bound(choice) for choice in choices]
+                return column.not_in(listed) if negated else column.in_(listed)
         raise AssertionError(f"not a condition: {node!r}")
 
     def _compare(self, op: str, left: Value, right: Value) -> Column:

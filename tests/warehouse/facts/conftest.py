@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from warehouse.facts.load import load_table
 from warehouse.facts.store import Facts, FactsMapping, TableMapping, open_facts
 
+SEEDS = (20260101, 7)
 AS_OF = datetime(2025, 4, 1, 9, 30, tzinfo=UTC)
 ENGINES = ("duckdb", "postgresql", "sqlite")
 Row = dict[str, Any]
@@ -215,9 +216,10 @@ def _stored(value: Any, zoned: bool) -> Any:
     return float(value) if isinstance(value, Decimal) and not zoned else value
 
 
-@pytest.fixture(scope="session")
-def shop() -> Shop:
-    return random_shop(20260101)
+@pytest.fixture(scope="session", params=SEEDS, ids=lambda seed: f"shop{seed}")
+def shop(request: pytest.FixtureRequest) -> Shop:
+    """A random shop for each seed."""
+    return random_shop(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -247,6 +247,7 @@ SEGMENTS: dict[str, Test] = {
     "renewed_at < created_at": lambda r: r["renewed_at"] < r["created_at"],
     "created_at >= '2024-06-01'": lambda r: r["created_at"] >= datetime(2024, 6, 1, tzinfo=UTC),
     "points in (10, 20.25, 30)": lambda r: r["points"] in (10, 20.25, 30),
+    "orders in (1, 2.5, 4)": lambda r: r["orders"] in (1, 4),
     "True": lambda r: True,
     "False or orders >= 5": lambda r: r["orders"] >= 5,
 }
@@ -295,8 +296,11 @@ def test_what_a_plan_needs_stands_beside_the_selected(facts: Facts, shop: Any) -
 
 
 def test_segments_by_the_purchase_model_are_the_same_everywhere(everywhere: dict[str, Facts]) -> None:
+    names = ["p_alive", "clv_365d", "expected_orders_90d"]
+    alive, value, orders = compute_features(everywhere["duckdb"], as_of=AS_OF, names=names)[names].median()
     text = (
-        "orders >= 2 and (p_alive < 0.9 or churn_risk == 'high') and not (clv_365d > 5000) and expected_orders_90d > 0"
+        f"orders >= 2 and (p_alive <= {alive:.9f} or churn_risk == 'high') "
+        f"and not (clv_365d > {value * 4:.3f}) and expected_orders_90d >= {orders / 9:.9f}"
     )
     expression = parse_segment(text, known=known_kinds(ATTRIBUTES))
     found = [select_segment(f, expression, as_of=AS_OF, extra=["p_alive", "clv_365d"]) for f in everywhere.values()]

@@ -60,7 +60,12 @@ condition: st.SearchStrategy[Expression] = st.one_of(
     st.builds(Between, constant, bound, quantity, bound, constant),
     st.builds(Compare, equality, text, word.map(lambda w: Literal(w, "text"))),
     st.builds(InSet, text, st.lists(word, min_size=1, max_size=3).map(tuple), st.booleans()),
-    st.builds(InSet, number, st.lists(st.integers(0, 30), min_size=1, max_size=3).map(tuple), st.booleans()),
+    st.builds(
+        InSet,
+        number,
+        st.lists(st.one_of(st.integers(0, 30), st.sampled_from([0.25, 1.5, 20.25])), min_size=1, max_size=4).map(tuple),
+        st.booleans(),
+    ),
     st.builds(Compare, order, instant, instant),
     st.builds(Compare, equality, boolean, st.booleans().map(lambda v: Literal(v, "boolean"))),
     st.builds(IsMissing, st.one_of(number, text, instant, boolean), st.booleans()),
