@@ -54,6 +54,8 @@ class Desk:
         with self._opening:
             if self._ws is None:
                 self._ws = self._stack.enter_context(open_workspace(self.settings))
+            with self.facts_lock:  # what was loaded since the last request counts for this one
+                self._ws.facts.refresh()
             return self._ws
 
 
