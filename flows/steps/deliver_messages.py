@@ -90,7 +90,7 @@ def deliver_messages(
 
     `pace` is kept by whoever delivers again and again; a run without one knows nothing of those before it. Killed at
     any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
-    Raises BookErrors where the campaign files cannot be read: nothing leaves then.
+    A campaign whose file is not sound is held. Raises BookErrors where offers or segments are not: nothing leaves then.
     """
     delivered = Delivered()
     sending = read_sending(ws)

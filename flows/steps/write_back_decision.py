@@ -94,10 +94,7 @@ def plan_edits(campaign: Campaign, measurement: Measurement, verdict: Verdict, *
         return []
     note = Edit(("version",), _note(verdict, decided_at, measurement.design.experiment_id))
     if verdict.verdict != "promote":
-        return [
-            Edit(("status",), "paused"),
-            Edit(("version",), _note(verdict, decided_at, measurement.design.experiment_id)),
-        ]
+        return [Edit(("status",), "paused"), note]
     if verdict.arm is None:
         return []
     holdback = Decimal(str(campaign.feedback.holdback))
