@@ -12,7 +12,7 @@ from typing import Any, Final
 from campaigns.checks import check_campaign
 from campaigns.errors import CampaignError
 from campaigns.features import Kind
-from campaigns.model import Campaign, Slug
+from campaigns.model import Campaign
 from campaigns.nearest import did_you_mean
 from campaigns.offer_terms import Terms, check_offers
 from campaigns.offers import Offer
@@ -21,6 +21,7 @@ from campaigns.segment import Expression, SegmentError
 from campaigns.segment_file import SegmentDefinition, SegmentName, Segments
 from campaigns.unsupported import IN_CAMPAIGNS, IN_OFFERS
 from campaigns.validation import Issue, validate
+from campaigns.words import Slug
 from campaigns.yaml_source import Source, read_yaml
 
 BOOK: Final = Path("campaigns", "book")

@@ -10,11 +10,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from campaigns.features import FEATURES, Kind, known_kinds
-from campaigns.model import CONTROL
 from campaigns.nearest import did_you_mean
 from campaigns.problems import Location
 from campaigns.units import Difference, parse_difference, parse_money, parse_share, show
 from campaigns.validation import Issue
+from campaigns.words import CONTROL
 from experiments.metrics import METRICS, Metric
 
 _HUNDRED: Final = Decimal(100)

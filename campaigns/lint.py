@@ -9,12 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final
 
+from campaigns.arm_terms import Arm, Step
 from campaigns.book import CampaignFile
 from campaigns.features import Kind
-from campaigns.model import Arm, Channel, Step
 from campaigns.nearest import did_you_mean
 from campaigns.offers import Offer, offer_code, offer_facts
 from campaigns.problems import Location, Problem, Severity, in_order, show_path
+from campaigns.words import Channel
 from campaigns.yaml_source import Source, read_yaml
 from channels.message import Email, Sms
 from channels.render import Reference, Renderer, RenderError

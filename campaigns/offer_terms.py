@@ -8,7 +8,6 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from campaigns.model import Part, as_tuple
 from campaigns.units import (
     AMOUNT_SCHEMA,
     Amount,
@@ -21,6 +20,7 @@ from campaigns.units import (
     show,
 )
 from campaigns.validation import Issue
+from campaigns.words import Part, as_tuple
 
 _LOCALE: Final = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 

@@ -13,9 +13,10 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from campaigns.model import Campaign, Slug
+from campaigns.model import Campaign
 from campaigns.offer_terms import Terms
 from campaigns.segment_file import SegmentDefinition, SegmentName
+from campaigns.words import Slug
 
 FILES: Final[Mapping[str, tuple[str, Any]]] = MappingProxyType(
     {

@@ -11,10 +11,10 @@ from typing import Annotated, Final
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from campaigns.features import FEATURES, Kind, closed_values, known_kinds
-from campaigns.model import Part
 from campaigns.segment import Expression, Literal, SegmentError, parse_segment
 from campaigns.segment_text import without_texts
 from campaigns.units import show
+from campaigns.words import Part
 
 _NAME: Final = r"^[a-z][a-z0-9_]*$"
 _STAND_IN: Final = Literal(True, "boolean")

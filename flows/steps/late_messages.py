@@ -9,7 +9,7 @@ from campaigns.timing import Slot, Window, next_slot
 from warehouse.ledger.outbox import LateMessage, late_messages, move, skip
 
 if TYPE_CHECKING:
-    from campaigns.model import Timing
+    from campaigns.timing_terms import Timing
     from flows.steps.deliver_messages import Delivered
     from flows.steps.sending_rules import Sending
     from flows.wiring import Workspace

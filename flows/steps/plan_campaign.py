@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.errors import CampaignError
-from campaigns.model import CONTROL, Campaign
+from campaigns.model import Campaign
 from campaigns.plan import Plan, make_plan
 from campaigns.timing import tzdata_version
+from campaigns.words import CONTROL
 from flows.steps.expected_power import ExpectedPower, expect_power, find_past
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
 from flows.steps.planning_rules import config_hash, freeze_design, plan_rules

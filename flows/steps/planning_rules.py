@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from campaigns.arm_terms import Step
 from campaigns.eligibility import HoldoutRule
-from campaigns.model import CONTROL, Campaign, Step
+from campaigns.model import Campaign
 from campaigns.offers import Offer, expected_cost, offer_ends_at
 from campaigns.plan import ArmRule, Limits, PlanRules, StepRule
 from campaigns.send_times import StepTiming
+from campaigns.words import CONTROL
 from experiments.design import Design, Effect, Guardrail
 
 if TYPE_CHECKING:
-    import campaigns.model
+    import campaigns.experiment_terms
     from campaigns.book import CampaignFile
     from campaigns.units import Difference
     from flows.settings import Settings
@@ -146,7 +148,7 @@ def _step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
     return StepTiming(step.after, timing.window.window, timing.if_late, timing.max_lateness)
 
 
-def _guardrail(metric: str, rail: campaigns.model.Guardrail) -> Guardrail:
+def _guardrail(metric: str, rail: campaigns.experiment_terms.Guardrail) -> Guardrail:
     """The guardrail with its margin, which is absolute or a share of control's value."""
     margin = rail.max_increase or rail.max_decrease
     kind = "absolute" if margin is None else margin.kind

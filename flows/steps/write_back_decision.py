@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from campaigns.errors import CampaignError
-from campaigns.model import CONTROL, Campaign
+from campaigns.model import Campaign
+from campaigns.words import CONTROL
 from campaigns.write_back import Edit, Patch, apply, propose, undo
 from experiments.metrics import METRICS
 from warehouse.ledger.audit import audit_log, record_audit

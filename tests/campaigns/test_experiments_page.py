@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from campaigns.book import load_campaign
-from campaigns.model import Experiment
+from campaigns.experiment_terms import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "marketers" / "experiments.md").read_text(encoding="utf-8")

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from campaigns.codes import ALPHABET, is_code, make_code
 from campaigns.errors import CampaignError
-from campaigns.model import Slug
 from campaigns.offer_terms import Terms, check_offers
 from campaigns.offers import (
     NOTHING,
@@ -27,6 +26,7 @@ from campaigns.offers import (
 from campaigns.units import parse_money
 from campaigns.unsupported import IN_OFFERS
 from campaigns.validation import validate
+from campaigns.words import Slug
 
 SECRET = "a secret of the tests, long enough"
 AS_OF = datetime(2026, 3, 1, 9, tzinfo=UTC)

@@ -7,9 +7,10 @@ from typing import Final, Literal
 
 import sqlalchemy as sa
 
+from warehouse.ledger.schema_parts import Id, Serial, metadata, one_of
 from warehouse.ledger.types import CanonicalJson, Instant
 
-SCHEMA_VERSION: Final = "0002"
+SCHEMA_VERSION: Final = "0003"
 """The newest migration: what this code expects to find in the database."""
 
 Channel = Literal["sms", "email", "push"]
@@ -38,29 +39,11 @@ TRANSITIONS: Final[Mapping[str, tuple[str, ...]]] = {
 proof of acceptance (a receipt that comes late) is believed from any state in which the message is still ours."""
 
 
-def _one_of(column: str, values: tuple[str, ...]) -> str:
-    """Write "column is one of the values" as equalities: an IN list costs SQLite 2 us a row (it builds a table)."""
-    return " OR ".join(f"{column} = '{value}'" for value in values)
-
-
-metadata = sa.MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pk",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(referred_table_name)s_fk",
-    }
-)
-
-# ids compare by code point on both databases ("C" collation), as Python sorts them
-_Id = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
-_Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-
 experiments = sa.Table(
     "experiments",
     metadata,
-    sa.Column("experiment_id", _Id, primary_key=True),
-    sa.Column("campaign", _Id, nullable=False),
+    sa.Column("experiment_id", Id, primary_key=True),
+    sa.Column("campaign", Id, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("salt", sa.Text, nullable=False),
     sa.Column("design", CanonicalJson, nullable=False),
@@ -86,8 +69,8 @@ experiments = sa.Table(
 waves = sa.Table(
     "waves",
     metadata,
-    sa.Column("wave_id", _Id, primary_key=True),
-    sa.Column("experiment_id", _Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
+    sa.Column("wave_id", Id, primary_key=True),
+    sa.Column("experiment_id", Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
     sa.Column("as_of", Instant, nullable=False),
     sa.Column("assigned_at", Instant, nullable=False),
     sa.Column("plan_hash", sa.Text, nullable=False),
@@ -105,11 +88,11 @@ waves = sa.Table(
 assignments = sa.Table(
     "assignments",
     metadata,
-    sa.Column("experiment_id", _Id, primary_key=True),
-    sa.Column("customer_id", _Id, primary_key=True),
+    sa.Column("experiment_id", Id, primary_key=True),
+    sa.Column("customer_id", Id, primary_key=True),
     # no foreign key: PostgreSQL would look up one and the same wave for each of a million rows (doubles the load time);
     # record_wave writes the wave first, and waves are never deleted
-    sa.Column("wave_id", _Id, nullable=False),
+    sa.Column("wave_id", Id, nullable=False),
     sa.Column("arm", sa.Text, nullable=False),
     sa.Column("assigned_at", Instant, nullable=False),
     sa.Column("stratum", sa.Text),
@@ -119,9 +102,9 @@ assignments = sa.Table(
 outbox = sa.Table(
     "outbox",
     metadata,
-    sa.Column("message_key", _Id, primary_key=True),
-    sa.Column("experiment_id", _Id, nullable=False),
-    sa.Column("customer_id", _Id, nullable=False),
+    sa.Column("message_key", Id, primary_key=True),
+    sa.Column("experiment_id", Id, nullable=False),
+    sa.Column("customer_id", Id, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("arm", sa.Text, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
@@ -150,8 +133,8 @@ outbox = sa.Table(
     sa.Column("settled_at", Instant),
     sa.Column("updated_at", Instant, nullable=False),
     sa.ForeignKeyConstraint(["experiment_id", "customer_id"], ["assignments.experiment_id", "assignments.customer_id"]),
-    sa.CheckConstraint(_one_of("state", STATES), name="state"),
-    sa.CheckConstraint(_one_of("channel", CHANNELS), name="channel"),
+    sa.CheckConstraint(one_of("state", STATES), name="state"),
+    sa.CheckConstraint(one_of("channel", CHANNELS), name="channel"),
     sa.CheckConstraint("message_key = experiment_id || '/' || customer_id || '/' || CAST(step AS TEXT)", name="key"),
     sa.CheckConstraint("(state = 'claimed' OR state = 'sending') = (lease_owner IS NOT NULL)", name="lease_owner"),
     sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_until"),
@@ -188,8 +171,8 @@ outbox = sa.Table(
 message_events = sa.Table(
     "message_events",
     metadata,
-    sa.Column("event_id", _Serial, primary_key=True),
-    sa.Column("message_key", _Id, sa.ForeignKey("outbox.message_key"), nullable=False),
+    sa.Column("event_id", Serial, primary_key=True),
+    sa.Column("message_key", Id, sa.ForeignKey("outbox.message_key"), nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
@@ -215,9 +198,9 @@ message_events = sa.Table(
 exits = sa.Table(
     "exits",
     metadata,
-    sa.Column("experiment_id", _Id, primary_key=True),
-    sa.Column("customer_id", _Id, primary_key=True),
-    sa.Column("reason", _Id, primary_key=True),
+    sa.Column("experiment_id", Id, primary_key=True),
+    sa.Column("customer_id", Id, primary_key=True),
+    sa.Column("reason", Id, primary_key=True),
     sa.Column("at", Instant, nullable=False),
     sa.ForeignKeyConstraint(["experiment_id", "customer_id"], ["assignments.experiment_id", "assignments.customer_id"]),
     sqlite_with_rowid=False,
@@ -226,16 +209,16 @@ exits = sa.Table(
 suppressions = sa.Table(
     "suppressions",
     metadata,
-    sa.Column("suppression_id", _Serial, primary_key=True),
-    sa.Column("customer_id", _Id, nullable=False),
+    sa.Column("suppression_id", Serial, primary_key=True),
+    sa.Column("customer_id", Id, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("released_at", Instant),
     sa.Column("release_source", sa.Text),
-    sa.CheckConstraint(_one_of("channel", (*CHANNELS, "all")), name="channel"),
-    sa.CheckConstraint(_one_of("reason", SUPPRESSION_REASONS), name="reason"),
+    sa.CheckConstraint(one_of("channel", (*CHANNELS, "all")), name="channel"),
+    sa.CheckConstraint(one_of("reason", SUPPRESSION_REASONS), name="reason"),
     sa.CheckConstraint("(released_at IS NULL) = (release_source IS NULL)", name="release"),
     sa.Index(
         "suppressions_active",
@@ -252,7 +235,7 @@ suppressions = sa.Table(
 looks = sa.Table(
     "looks",
     metadata,
-    sa.Column("experiment_id", _Id, sa.ForeignKey("experiments.experiment_id"), primary_key=True),
+    sa.Column("experiment_id", Id, sa.ForeignKey("experiments.experiment_id"), primary_key=True),
     sa.Column("look", sa.Integer, primary_key=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("information", sa.Float, nullable=False),
@@ -264,8 +247,8 @@ looks = sa.Table(
 results = sa.Table(
     "results",
     metadata,
-    sa.Column("measurement_id", _Serial, primary_key=True),
-    sa.Column("experiment_id", _Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
+    sa.Column("measurement_id", Serial, primary_key=True),
+    sa.Column("experiment_id", Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
     sa.Column("measured_at", Instant, nullable=False),
     sa.Column("measurement", CanonicalJson, nullable=False),
     sa.Column("content_hash", sa.Text, nullable=False),
@@ -275,8 +258,8 @@ results = sa.Table(
 decisions = sa.Table(
     "decisions",
     metadata,
-    sa.Column("decision_id", _Serial, primary_key=True, autoincrement=False),
-    sa.Column("experiment_id", _Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
+    sa.Column("decision_id", Serial, primary_key=True, autoincrement=False),
+    sa.Column("experiment_id", Id, sa.ForeignKey("experiments.experiment_id"), nullable=False),
     sa.Column("decided_at", Instant, nullable=False),
     sa.Column("verdict", sa.Text, nullable=False),
     sa.Column("arm", sa.Text),
@@ -289,7 +272,7 @@ decisions = sa.Table(
 audit = sa.Table(
     "audit",
     metadata,
-    sa.Column("audit_id", _Serial, primary_key=True),
+    sa.Column("audit_id", Serial, primary_key=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("actor", sa.Text, nullable=False),
     sa.Column("action", sa.Text, nullable=False),
@@ -302,15 +285,15 @@ audit = sa.Table(
 unsubscribe_links = sa.Table(
     "unsubscribe_links",
     metadata,
-    sa.Column("link_id", _Serial, primary_key=True),
-    sa.Column("customer_id", _Id, nullable=False),
+    sa.Column("link_id", Serial, primary_key=True),
+    sa.Column("customer_id", Id, nullable=False),
     sa.UniqueConstraint("customer_id"),
 )
 
 switches = sa.Table(
     "switches",
     metadata,
-    sa.Column("scope", _Id, primary_key=True),
+    sa.Column("scope", Id, primary_key=True),
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("changed_at", Instant, nullable=False),
     sa.Column("changed_by", sa.Text, nullable=False),
@@ -320,13 +303,13 @@ switches = sa.Table(
 cap_slots = sa.Table(
     "cap_slots",
     metadata,
-    sa.Column("customer_id", _Id, primary_key=True),
+    sa.Column("customer_id", Id, primary_key=True),
 )
 
 budgets = sa.Table(
     "budgets",
     metadata,
-    sa.Column("campaign", _Id, primary_key=True),
+    sa.Column("campaign", Id, primary_key=True),
     sa.Column("messages", sa.BigInteger, nullable=False),
     sa.Column("cost_micros", sa.BigInteger, nullable=False),
     sa.CheckConstraint("messages >= 0 AND cost_micros >= 0", name="used"),
