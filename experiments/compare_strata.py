@@ -40,15 +40,16 @@ def compare_strata(
 ) -> list[Result]:
     """Every arm against control (stratum -> arm -> moments): values weighted by the strata's sizes over all arms.
 
-    One set of weights for all arms, so that control reads the same in every comparison. Means, also CUPED-adjusted:
-    weighted means; ratios: ratio of weighted means, linearised; proportions: interval of the weighted shares, p by
-    Cochran-Mantel-Haenszel. Normal limits. A stratum in which an arm or control has fewer than two units makes the arm
-    `insufficient_data`: customers are never left out silently. Source: Miratrix, Sekhon and Yu 2013, eq. 8.
+    One set of weights for all arms, so that control reads the same in every comparison. Means: weighted means; ratios:
+    ratio of weighted means, linearised; both also CUPED-adjusted, with one slope for all strata; proportions: interval
+    of the weighted shares, p by Cochran-Mantel-Haenszel. Normal limits. A stratum in which an arm or control has fewer
+    than two units makes the arm `insufficient_data`: customers are never left out silently. Source: Miratrix, Sekhon
+    and Yu 2013, eq. 8.
     """
     filled = {name: arms for name, arms in strata.items() if sum(m.n for m in arms.values())}
     whole = merge_strata(filled)
     frame = Stratification(control=control, alpha=alpha, adjust=adjust)
-    adjusting = None if metric.kind == "ratio" else cuped_adjustment(metric, whole)
+    adjusting = cuped_adjustment(metric, whole)
     weights = _weights({name: sum(m.n for m in arms.values()) for name, arms in filled.items()})
     values = {arm: _weighted(metric, filled, arm, weights, adjusting) for arm in whole}
     results = []
@@ -102,8 +103,8 @@ def _weighted(
     ]
     if not filled or len(filled) != len(parts):
         return None
-    if metric.kind == "ratio":
-        return _weighted_ratio(metric, filled)
+    if metric.kind == "ratio" or (adjusting is not None and len(adjusting.before.columns) > 1):
+        return _weighted_ratio(metric, filled, adjusting)
     samples = [
         (weight, Sample.of(part, metric.column) if adjusting is None else adjusting.sample(part))
         for weight, part in filled
@@ -112,16 +113,37 @@ def _weighted(
     return Mean(sum(w * s.mean for w, s in known), sum(w * w * s.mean_variance for w, s in known))
 
 
-def _weighted_ratio(metric: Metric, parts: Sequence[tuple[float, Moments]]) -> Mean | None:
-    above, below = (sum(weight * part.mean(column) for weight, part in parts) for column in metric.columns)
-    if abs(below) < TINY:
+def _weighted_ratio(
+    metric: Metric, parts: Sequence[tuple[float, Moments]], adjusting: Adjustment | None
+) -> Mean | None:
+    """The ratio of weighted means, less theta times the covariate's; the variance of the units' linear combination."""
+    value, linear = _quotient(metric.columns, parts)
+    if value is None:
         return None
-    ratio, (y, x) = above / below, metric.columns
+    if adjusting is not None:
+        before, factors = _quotient(adjusting.before.columns, parts)
+        if before is None:
+            return None
+        value -= adjusting.theta * (before - adjusting.covariate_mean)
+        linear += [(column, -adjusting.theta * factor) for column, factor in factors]
     variance = sum(
-        weight**2 / part.n * max(0.0, part.var(y) - 2.0 * ratio * part.cov(y, x) + ratio * ratio * part.var(x))
+        weight**2 / part.n * max(0.0, sum(a * b * part.cov(x, y) for x, a in linear for y, b in linear))
         for weight, part in parts
     )
-    return Mean(ratio, variance / below**2)
+    return Mean(value, variance)
+
+
+def _quotient(
+    columns: Sequence[str], parts: Sequence[tuple[float, Moments]]
+) -> tuple[float | None, list[tuple[str, float]]]:
+    """The ratio of weighted means (or one weighted mean), and the columns' factors in the linearised unit."""
+    means = [sum(weight * part.mean(column) for weight, part in parts) for column in columns]
+    if len(means) == 1:
+        return means[0], [(columns[0], 1.0)]
+    if abs(means[1]) < TINY:
+        return None, []
+    ratio = means[0] / means[1]
+    return ratio, [(columns[0], 1.0 / means[1]), (columns[1], -ratio / means[1])]
 
 
 def _weighted_times(

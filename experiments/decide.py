@@ -34,7 +34,7 @@ def decide(evidence: Evidence) -> Verdict:
     chosen = _choose(evidence, passing)
     reasons = [*integrity, *alarms, *maturity, *size]
     reasons += [check for checks in per_arm.values() for check in checks]
-    reasons += [*chosen.reasons, _feedback(evidence)]
+    reasons += [*chosen.reasons, _feedback(evidence, chosen.arm)]
     verdict, arm = _verdict(evidence, _Gates(integrity, alarms, maturity, size, per_arm, chosen.arm))
     if verdict != "promote":
         return Verdict(verdict=verdict, arm=arm, reasons=tuple(reasons))
@@ -152,10 +152,15 @@ def _posterior(evidence: Evidence, arm: str) -> Posterior:
     return shrink(lift, result.se, prior_sd=prior_sd)
 
 
-def _feedback(evidence: Evidence) -> Reason:
-    fixed = evidence.design.allocation == "fixed"
-    text = "fixed split" if fixed else "adaptive weights bias estimates: confirm with a fixed split before promoting"
-    return Reason("feedback", "fixed_split", None, None, fixed, text)
+def _feedback(evidence: Evidence, chosen: str | None) -> Reason:
+    if evidence.design.allocation == "fixed":
+        return Reason("feedback", "fixed_split", None, None, True, "fixed split")
+    what = f"arms: {chosen} and control only" if chosen else "the arms that are worth it"
+    text = (
+        "the shares followed the outcomes, so this promotes nothing: it needs a confirmation with fixed shares; set "
+        f"experiment.allocation: fixed with {what}, and run it again"
+    )
+    return Reason("feedback", "needs_fixed_confirmation", None, None, False, text, chosen)
 
 
 def _holds(checks: list[Reason]) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from experiments.design import Guardrail
+from experiments.design import Design, Guardrail
 from experiments.distributions import normal_sf
 from experiments.evidence import Evidence, Reason
 from experiments.health import SRM_THRESHOLD, delivery_gap, srm
@@ -60,11 +62,12 @@ def size(evidence: Evidence) -> list[Reason]:
     design = evidence.design
     smallest = min((evidence.mature.get(name, 0) for name, weight in design.weights if weight > 0.0), default=0)
     reasons = []
-    if design.planned_n is not None:
+    planned = planned_customers(design, evidence.mature)
+    if planned is not None:
         share = 1.0 if evidence.final else evidence.look / design.looks
-        needed = ENOUGH_OF_PLANNED * share * design.planned_n
-        text = f"smallest arm has {smallest} mature customers, {needed:.0f} were planned for this look"
-        reasons.append(Reason("size", "planned_size", float(smallest), needed, smallest >= needed, text))
+        there, needed = planned.matured, ENOUGH_OF_PLANNED * share * planned.needed
+        text = f"{planned.whose} {there} mature customers, {needed:.0f} were planned for this look"
+        reasons.append(Reason("size", "planned_size", float(there), needed, there >= needed, text))
     floor = f"smallest arm has {smallest} mature customers, the floor is {FLOOR_PER_ARM}"
     reasons.append(Reason("size", "floor", float(smallest), FLOOR_PER_ARM, smallest >= FLOOR_PER_ARM, floor))
     conversions = _fewest_conversions(evidence)
@@ -73,6 +76,28 @@ def size(evidence: Evidence) -> list[Reason]:
         text = f"fewest conversions in an arm: {conversions:.0f}, the floor is {FLOOR_CONVERSIONS}"
         reasons.append(Reason("size", "conversions", conversions, FLOOR_CONVERSIONS, enough, text))
     return [*reasons, *guardrail_sizes(evidence)]
+
+
+class Planned(NamedTuple):
+    """Customers that were planned, and how many of them are mature; `whose` begins the sentence that says it."""
+
+    needed: float
+    matured: int
+    whose: str
+
+
+def planned_customers(design: Design, mature: Mapping[str, int]) -> Planned | None:
+    """The planned size of the smallest arm; None where none was planned.
+
+    Where the shares are learnt no arm has a size of its own: the plan is of all of them together.
+    """
+    weights = [(arm, weight) for arm, weight in design.weights if weight > 0.0]
+    if not design.planned_n or not weights:
+        return None
+    if design.allocation == "fixed":
+        return Planned(design.planned_n, min(mature.get(arm, 0) for arm, _ in weights), "smallest arm has")
+    needed = design.planned_n / min(weight for _, weight in weights)
+    return Planned(needed, sum(mature.get(arm, 0) for arm, _ in weights), "all arms together have")
 
 
 def guardrail_sizes(evidence: Evidence) -> list[Reason]:
@@ -190,7 +215,7 @@ def improvement(result: Result | None) -> float | None:
 
 
 def _alarm(result: Result, sign: int, margin_abs: float, alpha: float) -> Reason | None:
-    n, se = result.n_arm + result.n_control, _null_se(result)
+    n, se = result.n_arm + result.n_control, max(_null_se(result), _strata_se(result))
     if result.difference is None or se <= 0.0 or min(result.n_arm, result.n_control) < FLOOR_PER_ARM:
         return None
     harmed = sign * result.difference
@@ -212,6 +237,11 @@ def _null_se(result: Result) -> float:
         result.n_arm + result.n_control
     )
     return math.sqrt(share * (1.0 - share) * (1.0 / result.n_arm + 1.0 / result.n_control))
+
+
+def _strata_se(result: Result) -> float:
+    """Of an effect put together over strata: sizes that differ between them make it less certain than they look."""
+    return (result.se or 0.0) if "stratified" in result.method or "Mantel" in result.method else 0.0
 
 
 def _noninferior(result: Result | None, guard: Guardrail, arm: str) -> Reason:

@@ -52,9 +52,33 @@ def srm(observed: Mapping[str, int], expected: Mapping[str, float]) -> Srm:
     return Srm(chi2, df, chi2_sf(chi2, df))
 
 
-def srm_by_stratum(strata: Mapping[str, Mapping[str, int]], expected: Mapping[str, float]) -> dict[str, Srm]:
-    """`srm` within every stratum, p-values Bonferroni-adjusted over the strata."""
-    tests = {name: srm(observed, expected) for name, observed in strata.items()}
+def srm_within(strata: Sequence[tuple[Mapping[str, int], Mapping[str, float]]]) -> Srm:
+    """One test of strata with weights of their own, from (observed, expected) each: chi-squares and df are added up.
+
+    For waves whose shares were learnt: their total fits no one set of weights. Impossible where a stratum is.
+    """
+    tests = [srm(observed, expected) for observed, expected in strata if sum(observed.values())]
+    if any(test.p_value == 0.0 and test.chi2 is None for test in tests):
+        return Srm(None, sum(test.df for test in tests), 0.0)
+    known = [(test.chi2, test.df) for test in tests if test.chi2 is not None]
+    if not known:
+        return Srm(None, 0, None)
+    chi2, df = sum(value for value, _ in known), sum(df for _, df in known)
+    return Srm(chi2, df, chi2_sf(chi2, df))
+
+
+def srm_by_stratum(
+    strata: Mapping[str, Mapping[str, int]],
+    expected: Mapping[str, float],
+    *,
+    own: Mapping[str, Mapping[str, float]] | None = None,
+) -> dict[str, Srm]:
+    """`srm` within every stratum, p-values Bonferroni-adjusted over the strata.
+
+    `own`: the weights of strata that have others than `expected`.
+    """
+    weights = own or {}
+    tests = {name: srm(observed, weights.get(name) or expected) for name, observed in strata.items()}
     tested = [name for name, test in tests.items() if test.p_value is not None]
     adjusted = bonferroni([tests[name].p_value or 0.0 for name in tested])
     return tests | {name: tests[name]._replace(p_value=p) for name, p in zip(tested, adjusted, strict=True)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import power
-from experiments.bandit import thompson_weights
+from experiments.bandit import floor_for, next_weights, standardise, thompson_weights
 from experiments.design import Design, Effect, Guardrail
 from experiments.errors import ExperimentError
 from experiments.proportions import Counts
@@ -129,3 +129,39 @@ def test_a_history_that_does_not_fit_is_refused() -> None:
         simulate(DESIGN, History({"revenue": np.ones(50)}), planted=Planted("none"), seed=1)
     with pytest.raises(ExperimentError, match="one length"):
         simulate(DESIGN, History({"repurchase": np.ones(50)}, np.ones(3)), planted=Planted("none"), seed=1)
+
+
+def test_the_next_weights_learn_within_waves_where_pooled_counts_would_name_the_wrong_arm() -> None:
+    # b is better in either wave, but most of it was drawn in the wave in which everybody bought less
+    good, poor = {"a": Counts(360, 900), "b": Counts(45, 100)}, {"a": Counts(5, 100), "b": Counts(90, 900)}
+    pooled = {arm: Counts(good[arm].successes + poor[arm].successes, 1000) for arm in good}
+    assert dict(thompson_weights(pooled))["a"] > 0.85
+    assert dict(next_weights([("a", 0.5), ("b", 0.5)], [good, poor]))["b"] > 0.85
+
+
+def test_without_matured_waves_the_next_weights_are_the_first_ones() -> None:
+    first = (("a", 0.3), ("b", 0.0), ("control", 0.7))
+    assert next_weights(first, []) == first
+    assert next_weights(first, [{"a": Counts(3, 10)}]) == first  # nobody of control: nothing can be compared
+
+
+def test_an_arm_without_a_share_never_gets_one_and_every_other_keeps_the_floor() -> None:
+    first = (("a", 0.3), ("b", 0.0), ("c", 0.3), ("control", 0.4))
+    wave = {"a": Counts(900, 1000), "b": Counts(1000, 1000), "c": Counts(1, 1000), "control": Counts(1, 1000)}
+    weights = dict(next_weights(first, [wave]))
+    assert weights == pytest.approx({"a": 0.8, "b": 0.0, "c": 0.1, "control": 0.1})
+    assert next_weights(first, [wave]) == next_weights(first, [wave])
+
+
+def test_the_floor_leaves_room_among_twenty_one_arms() -> None:
+    assert floor_for(3) == 0.1
+    assert floor_for(21) * 21 == pytest.approx(0.5)
+
+
+def test_standardised_counts_are_as_precise_as_the_waves_they_come_from() -> None:
+    waves = [{"a": Counts(30, 100), "b": Counts(30, 100)}, {"a": Counts(30, 100), "b": Counts(30, 100)}]
+    found = standardise(waves, arms=["a", "b"])
+    assert found["a"].share == pytest.approx(0.3, abs=0.005)
+    assert found["a"].n == pytest.approx(200, abs=2)
+    uneven = standardise([{"a": Counts(30, 100), "b": Counts(3, 10)}, waves[0]], arms=["a", "b"])
+    assert uneven["b"].n < 100  # half of what is known of b rests on ten customers
