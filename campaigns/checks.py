@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
+from campaigns.allocation_checks import check_allocation
 from campaigns.features import FEATURES, Kind, known_kinds
 from campaigns.nearest import did_you_mean
 from campaigns.problems import Location
@@ -36,6 +37,7 @@ def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None)
         *_check_guardrails(_mapping(experiment.get("guardrails"))),
         *_check_segments(_list(experiment.get("segments")), attributes or {}),
         *_check_steps(arms),
+        *check_allocation(experiment, arms),
         *_check_currencies(budget),
     ]
 

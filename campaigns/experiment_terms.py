@@ -28,8 +28,9 @@ class Experiment(Part):
     """The share of customers who get nothing, so that there is something to compare with."""
     unit: Literal["customer"] = "customer"
     """What is assigned to an arm."""
-    allocation: Literal["fixed"] = "fixed"
-    """How the shares of the arms are set: as the file says."""
+    allocation: Literal["fixed", "thompson"] = "fixed"
+    """How the shares are set. fixed: as the file says. thompson: the file's in the first runs, then by how likely each
+    arm is the best; such a result is reviewed, never promoted."""
     horizon: PositiveDuration
     """How long after assignment outcomes count."""
     primary: MetricName

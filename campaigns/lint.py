@@ -67,6 +67,7 @@ def lint_campaign(
         *linter.check_languages(),
         *linter.check_delays(),
         *linter.check_currencies(),
+        *linter.check_allocation(),
     ]
     return list(in_order(problems))
 
@@ -150,13 +151,24 @@ class _Linter:
         """Offers whose cost is not in the currency of the budget they are counted against."""
         budget = self._file.campaign.budget.discounts
         for name, arm in self._file.campaign.arms.items():
-            offer = self._offers.get(arm.offer or "")
-            cost = offer.terms.cost if offer else None
-            if budget and cost and cost.value.currency != budget.currency:
-                message = (
-                    f"offer {arm.offer} costs {cost.value.currency}, the budget for discounts is in {budget.currency}"
-                )
-                yield self._in_campaign(("arms", name, "offer"), message)
+            for promise in promises_of(self._offers.get(arm.offer or "")):
+                cost = promise.terms.cost
+                if budget and cost and cost.value.currency != budget.currency:
+                    message = (
+                        f"offer {promise.name} costs {cost.value.currency}, "
+                        f"the budget for discounts is in {budget.currency}"
+                    )
+                    yield self._in_campaign(("arms", name, "offer"), message)
+
+    def check_allocation(self) -> Iterator[Problem]:
+        """Shares that are to follow outcomes, in a campaign that no schedule repeats."""
+        campaign = self._file.campaign
+        if campaign.experiment.allocation == "thompson" and campaign.schedule is None:
+            message = (
+                "learns from run to run, but no schedule repeats this campaign: its only run has the file's shares; "
+                "give it a schedule, or use fixed"
+            )
+            yield self._in_campaign(("experiment", "allocation"), message, "warning")
 
     def _check_text(self, use: _Use, locale: str | None) -> Iterator[Problem]:
         try:

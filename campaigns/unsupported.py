@@ -25,9 +25,6 @@ _SURVIVAL: Final = frozenset({"time_to_repurchase"})
 
 IN_CAMPAIGNS: Final = (
     Unsupported(("experiment", "unit"), "use customer", frozenset({"household"})),
-    Unsupported(("experiment", "allocation"), "use fixed", frozenset({"thompson"})),
-    Unsupported(("allocation",), "the shares of the arms are as the file says"),
-    Unsupported(("arms", "*", "steps", "*", "unless"), "use purchased, or leave the key out", _UNLESS),
     Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "guardrails", "time_to_repurchase"), "use repurchase"),

@@ -101,6 +101,7 @@ def apply_plan(
         facts_fingerprint=summary["hashes"]["facts"],
         planned={arm: counts["planned"] for arm, counts in summary["arms"].items()},
         skipped=summary["skipped"],
+        weights=dict(planned.allocation.weights),
     )
     recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress))
     return _applied(planned, assigned=recorded.assigned, messages=sum(recorded.messages.values()))

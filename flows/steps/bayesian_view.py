@@ -32,8 +32,9 @@ def describe_posteriors(
 ) -> list[dict[str, Any]]:
     """Posteriors of every arm's effect on the primary: with a flat prior, and with the one from past campaigns.
 
-    A share has Beta-Binomial posteriors from Beta(1, 1), everything else a normal one from a flat prior. Losses are in
-    the metric's unit: what choosing the arm (or control) is expected to cost where it is the worse one.
+    A share has Beta-Binomial posteriors from Beta(1, 1), everything else a normal one from a flat prior (so has a share
+    of waves whose shares were learnt: it has no one count of successes). Losses are in the metric's unit: what choosing
+    the arm (or control) is expected to cost where it is the worse one.
     """
     views: list[dict[str, Any]] = []
     for result in results:
@@ -49,7 +50,7 @@ def describe_posteriors(
 def _flat(design: Design, collected: Collected, result: Result) -> dict[str, Any]:
     metric = METRICS[result.metric]
     view = _gaussian(design, result, None, "flat")
-    if metric.kind == "proportion":
+    if metric.kind == "proportion" and design.allocation == "fixed":
         arm, control = (collected.outcomes[name] for name in (result.arm, design.control))
         chance = beta_chance(
             Counts(round(arm.sum(metric.column)), arm.n), Counts(round(control.sum(metric.column)), control.n)

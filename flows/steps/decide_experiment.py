@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from experiments.decide import decide
 from experiments.evidence import Evidence, Reason, Verdict
-from experiments.gates import FLOOR_PER_ARM
+from experiments.gates import FLOOR_PER_ARM, planned_customers
 from experiments.sequential import LookPlan, due_look
+from flows.steps.compare_outcomes import monitor_results
 from flows.steps.holdback import decide_holdback, find_promoted
-from flows.steps.measure_experiment import Measurement, measure_experiment, monitor_results
+from flows.steps.measure_experiment import Measurement, measure_experiment
 from flows.steps.write_back_decision import Feedback, give_feedback
 from warehouse.ledger.results import DecisionRow, LookRow, append_decision, decisions, looks, record_look
 
@@ -133,8 +134,9 @@ def _information(measurement: Measurement) -> float:
     design, collected = measurement.design, measurement.collected
     arms = [name for name, weight in design.weights if weight > 0]
     smallest = min((collected.mature.get(arm, 0) for arm in arms), default=0)
-    if design.planned_n:
-        return min(1.0, smallest / design.planned_n)
+    planned = planned_customers(design, collected.mature)
+    if planned is not None:
+        return min(1.0, planned.matured / planned.needed)
     assigned = sum(collected.assigned.values())
     matured = sum(collected.mature.values()) / assigned if assigned else 0.0
     return min(matured, smallest / FLOOR_PER_ARM)

@@ -22,11 +22,12 @@ EVERYBODY_REACHED: Final = 0.999
 
 
 def describe_waves(collected: Collected) -> list[dict[str, Any]]:
-    """The waves: when, how many of each arm, whether they are mature."""
+    """The waves: when, how many of each arm, at which shares, whether they are mature."""
     return [
         {
             "as_of": wave.wave.as_of.isoformat(),
             "assigned": {arm: counted.assigned for arm, counted in wave.tally.items()},
+            "weights": dict(wave.wave.weights),
             "mature": wave.is_mature,
         }
         for wave in collected.waves
@@ -40,8 +41,8 @@ def stratify_by_wave(design: Design, collected: Collected) -> list[dict[str, Any
     moved by arms whose shares changed between waves. Difference and limits are None where a wave lacks an arm.
     """
     strata = [wave.outcomes for wave in collected.mature_waves if wave.outcomes is not None]
-    if len(strata) < 2:
-        return []
+    if len(strata) < 2 or design.allocation != "fixed":
+        return []  # learnt shares: the results themselves are by wave, and the plain difference would mislead
     views = []
     for metric in _measured(design):
         empty = Moments.empty((*OUTCOMES, DELIVERED))
@@ -52,11 +53,15 @@ def stratify_by_wave(design: Design, collected: Collected) -> list[dict[str, Any
 
 
 def effects_on_reached(design: Design, collected: Collected) -> list[dict[str, Any]]:
-    """The effect on the customers whom messages reached (CACE), beside the effect of intent; empty where all were."""
+    """The effect on the customers whom messages reached (CACE), beside the effect of intent; empty where all were.
+
+    Empty too where the shares were learnt: it is taken from all waves together.
+    """
     arms = {arm: moments for arm, moments in collected.outcomes.items() if moments.n}
     control = arms.get(design.control)
     treated = [arm for arm in _filled_arms(design, collected) if arm in arms]
-    if control is None or all(arms[arm].mean(DELIVERED) >= EVERYBODY_REACHED for arm in treated):
+    everybody = all(arms[arm].mean(DELIVERED) >= EVERYBODY_REACHED for arm in treated)
+    if design.allocation != "fixed" or control is None or everybody:
         return []
     return [
         {

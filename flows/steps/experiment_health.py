@@ -17,6 +17,7 @@ from experiments.health import (
     overlap,
     srm,
     srm_by_stratum,
+    srm_within,
 )
 from experiments.multiplicity import bonferroni
 from warehouse.facts.outcomes import COVARIATES
@@ -67,18 +68,45 @@ def examine_health(ws: Workspace, design: Design, collected: Collected, *, now: 
 
 
 def _split_numbers(design: Design, collected: Collected) -> dict[str, float | None]:
-    weights = dict(design.weights)
     control = collected.running.get(design.control, ArmTally())
-    before = {arm: moments.select(COVARIATES) for arm, moments in collected.outcomes.items()}
-    analysed = {arm: moments.n for arm, moments in collected.outcomes.items()}
     strayed = sum(counted.contaminated for arm, counted in collected.running.items() if arm != design.control)
     return {
-        "srm_p": srm(collected.assigned, weights).p_value,
-        "srm_analysed_p": srm(analysed, weights).p_value,
-        "balance_p": balance(before, control=design.control),
+        **_splits(design, collected),
+        "balance_p": _balance(design, collected),
         "contamination": contamination(control_assigned=control.assigned, control_reached=control.contaminated),
         "crossover": crossover(assigned=sum(collected.assigned.values()), in_several_arms=strayed),
     }
+
+
+def _splits(design: Design, collected: Collected) -> dict[str, float | None]:
+    """Customers assigned and analysed against the shares that the draw aimed at, in every wave its own."""
+    weights = dict(design.weights)
+    analysed = {arm: moments.n for arm, moments in collected.outcomes.items()}
+    if design.allocation == "fixed":
+        return {"srm_p": srm(collected.assigned, weights).p_value, "srm_analysed_p": srm(analysed, weights).p_value}
+    assigned = [
+        ({arm: counted.assigned for arm, counted in wave.tally.items()}, wave.wave.weights or weights)
+        for wave in collected.waves
+    ]
+    measured = [
+        ({arm: moments.n for arm, moments in wave.outcomes.items()}, wave.wave.weights or weights)
+        for wave in collected.mature_waves
+        if wave.outcomes is not None
+    ]
+    return {"srm_p": srm_within(assigned).p_value, "srm_analysed_p": srm_within(measured).p_value}
+
+
+def _balance(design: Design, collected: Collected) -> float | None:
+    """Were the arms alike before: over all waves, or within each where the shares were learnt (smallest, adjusted)."""
+    if design.allocation == "fixed":
+        waves = [collected.outcomes]
+    else:
+        waves = [wave.outcomes for wave in collected.mature_waves if wave.outcomes is not None]
+    found = [
+        balance({arm: moments.select(COVARIATES) for arm, moments in outcomes.items()}, control=design.control)
+        for outcomes in waves
+    ]
+    return min(bonferroni([p for p in found if p is not None]), default=None)
 
 
 def _split_of_waves(design: Design, collected: Collected) -> dict[str, float | None]:
@@ -86,7 +114,8 @@ def _split_of_waves(design: Design, collected: Collected) -> dict[str, float | N
         wave.wave.as_of.isoformat(): {arm: counted.assigned for arm, counted in wave.tally.items()}
         for wave in collected.waves
     }
-    return {name: test.p_value for name, test in srm_by_stratum(strata, dict(design.weights)).items()}
+    own = {wave.wave.as_of.isoformat(): wave.wave.weights for wave in collected.waves}
+    return {name: test.p_value for name, test in srm_by_stratum(strata, dict(design.weights), own=own).items()}
 
 
 def _overlaps(ws: Workspace, design: Design, collected: Collected) -> list[dict[str, Any]]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from experiments.aggregates import Moments
-from experiments.compare import compare_all
 from experiments.design import Design
 from experiments.errors import ExperimentError
 from experiments.results import Result
 from flows.steps.bayesian_view import describe_posteriors, wants_bayesian
 from flows.steps.collect_outcomes import Collected, collect_outcomes
+from flows.steps.compare_outcomes import compare_net_margin, compare_outcomes, describe_strata
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
 from flows.steps.past_effects import Prior, find_prior
@@ -22,12 +21,10 @@ from flows.steps.segment_effects import describe_segments
 from warehouse.facts.outcomes import OUTCOMES
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
 from warehouse.ledger.results import record_measurement
-from warehouse.ledger.tallies import ArmTally, LedgerMetric
+from warehouse.ledger.tallies import ArmTally
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
-
-LEDGER_METRICS: Final[tuple[LedgerMetric, ...]] = ("unsubscribed", "complained", "message_cost")
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
-    """Other readings, shown and never decided upon: survival, waves, stratified, cace, segments, bayesian,
+    """Other readings, shown and never decided upon: survival, waves, stratified, strata, cace, segments, bayesian,
     circumstances."""
     prior: Prior | None = None
     matures_at: datetime | None = None
@@ -100,7 +97,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     row = find_experiment(ws, campaign)
     design = Design.from_json(row.design)
     collected = collect_outcomes(ws, design, now=now)
-    results = compare_all(design, collected.outcomes, more=_ledger_moments(collected.tallies))
+    results = compare_outcomes(design, collected)
     health = examine_health(ws, design, collected, now=now)
     prior = find_prior(ws, design, results, now=now)
     posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) else []
@@ -110,7 +107,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
         as_of=now,
         collected=collected,
         results=tuple(results),
-        margin=_net_margin(design, collected),
+        margin=compare_net_margin(design, collected),
         health=health.numbers,
         views=views,
         prior=prior,
@@ -135,49 +132,15 @@ def find_experiment(ws: Workspace, campaign: str) -> ExperimentRow:
     return known[-1]
 
 
-def monitor_results(design: Design, collected: Collected) -> list[Result]:
-    """What harm is watched by on any day: the ledger's guardrails over everybody assigned so far, mature or not, and
-    the primary and the facts' guardrails over the mature."""
-    watched = {design.primary, *(guard.metric for guard in design.guardrails)}
-    found = compare_all(design, collected.outcomes, more=_ledger_moments(collected.running))
-    return [result for result in found if result.metric in watched]
-
-
 def _views(ws: Workspace, design: Design, collected: Collected) -> dict[str, Any]:
     return {
         "survival": describe_times(design, collected),
         "waves": describe_waves(collected),
         "stratified": stratify_by_wave(design, collected),
+        "strata": describe_strata(design, collected),
         "cace": effects_on_reached(design, collected),
         "segments": describe_segments(ws, design, collected),
     }
-
-
-def _ledger_moments(tallies: Mapping[str, ArmTally]) -> list[dict[str, Moments]]:
-    return [{arm: counted.moments(metric) for arm, counted in tallies.items()} for metric in LEDGER_METRICS]
-
-
-def _net_margin(design: Design, collected: Collected) -> tuple[Result, ...] | None:
-    """The margin metric less what each arm's messages cost; None where no order carries a margin."""
-    if not collected.outcomes or all(
-        not m.central[m.columns.index("margin")][m.columns.index("margin")] for m in collected.outcomes.values()
-    ):
-        return None
-    net = {arm: _less_cost(moments, collected.tallies[arm]) for arm, moments in collected.outcomes.items()}
-    only = compare_all(_margin_only(design), net)
-    return tuple(only)
-
-
-def _less_cost(moments: Moments, counted: ArmTally) -> Moments:
-    """The cost of messages is known to the cent and hardly varies within an arm: it shifts the mean."""
-    place = moments.columns.index("margin")
-    sums = list(moments.sums)
-    sums[place] -= counted.cost_micros / 1_000_000
-    return replace(moments, sums=tuple(sums))
-
-
-def _margin_only(design: Design) -> Design:
-    return replace(design, primary="margin", metrics=(), guardrails=())
 
 
 def _matures_at(design: Design, collected: Collected) -> datetime | None:

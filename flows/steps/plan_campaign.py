@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.errors import CampaignError
 from campaigns.model import Campaign
-from campaigns.plan import Plan, make_plan
+from campaigns.plan import Plan, PlanRules, make_plan
+from campaigns.tiers import tier_features
 from campaigns.timing import tzdata_version
 from campaigns.words import CONTROL
+from flows.steps.allocate_wave import Allocation, allocate_wave
 from flows.steps.expected_power import ExpectedPower, expect_power, find_past
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
 from flows.steps.planning_rules import config_hash, freeze_design, plan_rules
@@ -39,6 +41,7 @@ class PlannedCampaign:
     design: Design
     epoch: Epoch
     plan: Plan
+    allocation: Allocation
     summary: dict[str, Any]
 
     @property
@@ -88,6 +91,8 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
     plan = make_plan(candidates, standing, rules)
     design = freeze_design(file, ws.settings, epoch=epoch.number)
+    allocation = allocate_wave(ws, design, epoch, as_of=as_of)
+    plan = make_plan(candidates, standing, _share_out(rules, allocation))
     counts = _count_arms(plan, campaign)
     treated = [counts[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
     past = find_past(ws, file.segment, design, as_of=as_of, members=candidates["customer_id"])
@@ -99,10 +104,24 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     if epoch.is_new:
         design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
     summary = _summarise(ws, file, plan, power, epoch, as_of)
+    _say_shares(summary, allocation)
     summary["power"] |= outlook.to_json()
     summary["warnings"] += notes
     summary["hashes"]["content"] = content_hash(summary)
-    return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, summary=summary)
+    return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
+
+
+def _share_out(rules: PlanRules, allocation: Allocation) -> PlanRules:
+    """The rules with the wave's own shares."""
+    shares = dict(allocation.weights)
+    arms = tuple(replace(arm, share=shares[arm.name]) for arm in rules.arms)
+    return replace(rules, arms=arms, control_share=shares[CONTROL])
+
+
+def _say_shares(summary: dict[str, Any], allocation: Allocation) -> None:
+    summary["allocation"] = allocation.to_json()
+    for arm, share in allocation.weights:
+        summary["arms"][arm]["weight"] = share
 
 
 def _check_power(ws: Workspace, file: CampaignFile, outlook: Forecast, *, may_refuse: bool) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.aggregates import SurvivalCounts
+from experiments.compare_strata import Stratification, compare_survival_strata
 from experiments.compare_survival import compare_survival
+from experiments.compare_waves import usable_waves
 from experiments.metrics import METRICS
 from experiments.survival import Curve, common_horizon, kaplan_meier, stratified_log_rank
 
@@ -23,8 +25,11 @@ def describe_times(design: Design, collected: Collected) -> dict[str, Any] | Non
     """Kaplan-Meier points of every arm with log-log limits, the log-rank test and differences of restricted means.
 
     Customers without a purchase are censored at the end of the horizon, or where the facts are complete until. The
-    log-rank test is stratified by wave. None where nobody was followed for a whole day yet.
+    log-rank test is stratified by wave. None where nobody was followed for a whole day yet. Where the shares were
+    learnt, curves and means are those of the mature waves, put together by the waves' sizes.
     """
+    if design.allocation != "fixed":
+        return describe_learnt_times(design, collected)
     arms = _by_arm(design, collected)
     horizon = common_horizon(arms)
     if horizon is None:
@@ -83,3 +88,51 @@ def _point(curve: Curve, day: int) -> dict[str, Any]:
 def _at_risk(curve: Curve, day: int) -> int:
     """Customers still followed and without a purchase when `day` days have passed."""
     return next((n for time, n in zip(curve.times, curve.at_risk, strict=True) if time >= day), 0)
+
+
+def describe_learnt_times(design: Design, collected: Collected) -> dict[str, Any] | None:
+    """`describe_times` where each wave had shares of its own: a wave counts by its size, not by its arms' sizes."""
+    sizes = {
+        str(number): {arm: counts.n for arm, counts in wave.times.items()}
+        for number, wave in enumerate(collected.mature_waves)
+    }
+    usable, _ = usable_waves(design, sizes)
+    strata = {name: _filled(design, collected.mature_waves[int(name)].times) for name in usable}
+    if not strata:
+        return None
+    frame = Stratification(control=design.control, alpha=design.alpha)
+    compared = compare_survival_strata(METRIC, strata, frame=frame)
+    test = stratified_log_rank([_filled(design, wave.times) for wave in collected.waves])
+    total = sum(sum(sizes[name].values()) for name in strata)
+    weights = {name: sum(sizes[name].values()) / total for name in strata}
+    return {
+        "metric": METRIC.name,
+        "unit": METRIC.unit,
+        "horizon_days": design.horizon_days,
+        "waves": len(strata),
+        "arms": {
+            arm: _average([(weights[name], arms[arm]) for name, arms in strata.items()])
+            for arm, weight in design.weights
+            if weight > 0.0
+        },
+        "log_rank": {key: value for key, value in test._asdict().items() if key in ("chi2", "df", "p_value")},
+        "rmst": [result.to_json() for result in compared],
+    }
+
+
+def _average(waves: Sequence[tuple[float, SurvivalCounts]]) -> dict[str, Any]:
+    """An arm's curve as the weighted mean of its waves' curves, without limits."""
+    parts = [(weight, _describe_arm(counts, confidence=0.95)) for weight, counts in waves]
+    days = set.intersection(*({point["day"] for point in part["points"]} for _, part in parts))
+    points = []
+    for day in sorted(days):
+        at = [(weight, next(p for p in part["points"] if p["day"] == day)) for weight, part in parts]
+        away = sum(weight * point["away"] for weight, point in at)
+        risk = sum(point["at_risk"] for _, point in at)
+        points.append({"day": day, "away": away, "low": None, "high": None, "at_risk": risk})
+    return {
+        "n": sum(part["n"] for _, part in parts),
+        "events": sum(part["events"] for _, part in parts),
+        "median_days": None,
+        "points": points,
+    }

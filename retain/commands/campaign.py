@@ -113,6 +113,7 @@ def show_plan(summary: dict[str, Any]) -> None:
         for name, arm in summary["arms"].items()
     ]
     print_table(("arm", "customers", "share", "messages", "first send (UTC)", "last send (UTC)"), rows)
+    _show_allocation(summary["allocation"])
     power = summary["power"]
     say(f"cost of sending {summary['cost']['messages']}, expected discounts {summary['cost']['discounts']}")
     if power["baseline"] is not None:
@@ -127,6 +128,20 @@ def show_plan(summary: dict[str, Any]) -> None:
     if power["days_to_decision"] is not None:
         say(f"by the segment's inflow all of them are measured in {power['days_to_decision']:,.0f} days")
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
+
+
+def _show_allocation(allocation: dict[str, Any]) -> None:
+    """The shares of a wave that were learnt, and from what."""
+    if allocation["mode"] == "fixed":
+        return
+    shares = ", ".join(f"{arm} {percent(share)}" for arm, share in allocation["weights"].items())
+    waves = len(allocation["learnt_from"])
+    source = (
+        f"by {allocation['customers']:,} customers of {waves} mature run{'s' if waves > 1 else ''}"
+        if waves
+        else "as the file says or as this run began, until a run has matured"
+    )
+    say(f"shares of this run (thompson, {source}): {shares}; nobody falls below {percent(allocation['floor'])}")
 
 
 def _show_applied(outcome: dict[str, Any], as_json: bool) -> None:

@@ -262,8 +262,6 @@ def test_a_misspelt_key_is_not_reported_as_missing_too() -> None:
     ("path", "value", "message"),
     [
         ("experiment.unit", "household", '"household" is not supported yet; use customer'),
-        ("experiment.allocation", "thompson", '"thompson" is not supported yet; use fixed'),
-        ("allocation", "thompson", "is not supported yet; the shares of the arms are as the file says"),
         (
             "arms.ten-percent-sms.steps.1.unless",
             "clicked",

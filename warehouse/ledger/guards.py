@@ -73,7 +73,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
         "waves_frozen",
         "waves",
         "UPDATE OF wave_id, experiment_id, as_of, assigned_at, plan_hash, config_hash, facts_fingerprint, "
-        "planned, skipped",
+        "planned, skipped, weights",
         "waves: a recorded plan does not change",
     ),
     Guard(

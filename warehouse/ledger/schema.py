@@ -86,6 +86,7 @@ waves = sa.Table(
 )
 
 assignments = sa.Table(
+    sa.Column("weights", CanonicalJson, nullable=False),
     "assignments",
     metadata,
     sa.Column("experiment_id", Id, primary_key=True),

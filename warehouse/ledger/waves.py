@@ -41,7 +41,11 @@ BATCH_ROWS: Final = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:
-    """One applied plan. `planned`: arm -> customers; `skipped`: reason -> customers left out before the draw."""
+    """One applied plan. `planned`: arm -> customers; `skipped`: reason -> customers left out before the draw.
+
+    `weights`: arm -> share (0..1) that the draw aimed at; empty where nobody said (then those of the design). `layer`:
+    whom the run must leave alone, looked up again as each batch is recorded.
+    """
 
     experiment_id: str
     as_of: datetime
@@ -54,6 +58,8 @@ class Wave:
 
     @property
     def wave_id(self) -> str:
+    weights: Mapping[str, float] = field(default_factory=dict)
+    layer: Layer = Layer()
         """Its id: the experiment and the as-of instant."""
         return f"{self.experiment_id}@{instant_text(self.as_of)}"
 
@@ -105,6 +111,7 @@ class WaveRow:
 
 def wave_batches(
     assignments: pd.DataFrame, messages: pd.DataFrame | None = None, *, rows: int = BATCH_ROWS
+    weights: Mapping[str, float]
 ) -> Iterator[WaveBatch]:
     """Cut whole frames into batches by customer, in customer order, each customer with all its messages.
 
@@ -172,8 +179,9 @@ def _open_wave(ledger: Ledger, wave: Wave) -> tuple[bool, str]:
         if found is None:
             if row.status != "running":
                 raise LedgerError(f"experiment {wave.experiment_id} has ended; no new wave can be recorded")
-            values = {name: getattr(wave, name) for name in Wave.__slots__ if name not in {"planned", "skipped"}}
-            counts = {"planned": dict(wave.planned), "skipped": dict(wave.skipped)}
+            mappings = ("planned", "skipped", "weights")
+            values = {name: getattr(wave, name) for name in Wave.__slots__ if name not in (*mappings, "layer")}
+            counts = {name: dict(getattr(wave, name)) for name in mappings}
             tx.execute(sa.insert(_T).values(wave_id=wave.wave_id, **values, **counts))
             return False, control
         if found.plan_hash != wave.plan_hash:

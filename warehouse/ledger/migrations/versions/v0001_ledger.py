@@ -67,6 +67,7 @@ sa.Table(
     sa.Column("planned", sa.Text, nullable=False),
     sa.Column("skipped", sa.Text, nullable=False),
     sa.Column("recorded", sa.Text),
+    sa.Column("weights", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False, server_default="open"),
     sa.UniqueConstraint("experiment_id", "as_of"),
     sa.CheckConstraint("status = 'open' OR status = 'complete'", name="status"),
@@ -352,7 +353,7 @@ _GUARDS = (
         "waves",
         (
             "UPDATE OF wave_id, experiment_id, as_of, assigned_at, plan_hash, config_hash, "
-            "facts_fingerprint, planned, skipped"
+            "facts_fingerprint, planned, skipped, weights"
         ),
         "waves: a recorded plan does not change",
         None,
