@@ -7,15 +7,18 @@ must not depend on the machine it was taken on.
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]  # a data package without annotations
+
+from campaigns.public_holidays import public_holidays
 
 SEARCH_DAYS: Final = 28
 """How far ahead a slot is looked for; a weekly window whose hour falls into a clock change comes again well before."""
@@ -26,7 +29,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
 _NOT_A_PLACE: Final = frozenset({"Factory"})  # in tzdata, but it means "nobody has set the zone"
 
-_Span = tuple[int, int]  # [opens, closes) in microseconds since 1970-01-01 UTC
+_Span = tuple[int, int]  # [opens, closes) in microseconds since 1970-01-01, UTC or local
+_LocalSpans = Callable[[int, int], Iterable[_Span]]  # the openings of the local days first..last
 _US: Final = 1_000_000
 
 
@@ -64,6 +68,35 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What narrows a window whatever the campaign says: all of `hours` must allow a moment, `quiet` must not hold it.
+
+    Each item of `hours` is a set of windows of which one must hold the moment. On the public holidays of the places in
+    `closed` (FR, US-TX) nothing leaves.
+    """
+
+    hours: tuple[tuple[Window, ...], ...] = ()
+    quiet: Window | None = None
+    closed: tuple[str, ...] = ()
+
+    def allow(self, local: datetime) -> bool:
+        """Whether the local wall-clock time `local` is within the bounds."""
+        if self.quiet is not None and self.quiet.holds(local):
+            return False
+        if any(local.date() in public_holidays(place, local.year) for place in self.closed):
+            return False
+        return all(any(window.holds(local) for window in windows) for windows in self.hours)
+
+    def with_hours(self, *windows: Window) -> Bounds:
+        """These bounds with further hours that must allow a moment; of `windows` one must hold it."""
+        return Bounds((*self.hours, windows), self.quiet, self.closed)
+
+
+UNBOUND: Final = Bounds()
+"""No bounds: only the window counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """A stretch of time in which a message may leave: from `opens_at` until just before `closes_at` (aware UTC)."""
 
@@ -93,7 +126,23 @@ def candidate_zones(time_zone: str | None, country: str | None) -> tuple[str, ..
     """
     if time_zone and is_zone(time_zone):
         return (time_zone,)
-    return _country_zones().get((country or "").strip().upper(), ())
+    return zones_by_country().get((country or "").strip().upper(), ())
+
+
+@lru_cache(maxsize=1)
+def zones_by_country() -> Mapping[str, tuple[str, ...]]:
+    """Country code -> its zones in the order of tzdata's zone.tab."""
+    zones: dict[str, list[str]] = {}
+    for line in files("tzdata.zoneinfo").joinpath("zone.tab").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            country, _, name, *_ = line.split("\t")
+            zones.setdefault(country, []).append(name)
+    return MappingProxyType({country: tuple(names) for country, names in zones.items()})
+
+
+def canonical_zone(name: str) -> str:
+    """The name under which tzdata keeps a zone's rules: two names with the same answer are one zone."""
+    return _links().get(name, name)
 
 
 def is_zone(name: str) -> bool:
@@ -101,50 +150,80 @@ def is_zone(name: str) -> bool:
     return name in _zone_names()
 
 
-def allows(window: Window, zones: Sequence[str], *, at: datetime, quiet: Window | None = None) -> bool:
-    """Whether a message may leave at this very instant: inside the window, outside the quiet hours, in every zone.
+def allows(
+    window: Window, zones: Sequence[str], *, at: datetime, quiet: Window | None = None, bounds: Bounds = UNBOUND
+) -> bool:
+    """Whether a message may leave at this very instant: inside the window and the bounds, not quiet, in every zone.
 
     No zone at all allows nothing.
     """
     instant = _aware(at)
     local_times = [instant.astimezone(_zone(name)) for name in zones]
     return bool(local_times) and all(
-        window.holds(local) and not (quiet is not None and quiet.holds(local)) for local in local_times
+        window.holds(local) and bounds.allow(local) and not (quiet is not None and quiet.holds(local))
+        for local in local_times
     )
 
 
-def next_slot(window: Window, zones: Sequence[str], *, at: datetime, quiet: Window | None = None) -> Slot | None:
+def next_slot(
+    window: Window, zones: Sequence[str], *, at: datetime, quiet: Window | None = None, bounds: Bounds = UNBOUND
+) -> Slot | None:
     """The first slot that is open at `at` or opens after it, or None when the next four weeks have none.
 
-    Every zone in `zones` must allow every instant of the slot: inside `window` and outside `quiet`, the hours in which
-    nobody is disturbed. Clock changes, repeated and skipped hours and skipped days are exact. The close of a window
-    that never closes is cut at `SEARCH_DAYS` after `at`. Without a zone there is no slot.
+    Every zone in `zones` must allow every instant of the slot: inside `window`, within `bounds` and outside `quiet`,
+    the hours in which nobody is disturbed. Clock changes, repeated and skipped hours and skipped days are exact. The
+    close of a window that never closes is cut at `SEARCH_DAYS` after `at`. Without a zone there is no slot.
 
     Raises ValueError for a naive `at` and KeyError for a zone name the tzdata wheel does not have.
     """
-    return _next_slot(window, tuple(zones), _aware(at), quiet)
+    return _next_slot(window, tuple(zones), _aware(at), quiet, bounds)
 
 
-@lru_cache(maxsize=16_384)
-def _next_slot(window: Window, zones: tuple[str, ...], at: datetime, quiet: Window | None) -> Slot | None:
+@lru_cache(maxsize=65_536)
+def _next_slot(
+    window: Window, zones: tuple[str, ...], at: datetime, quiet: Window | None, bounds: Bounds
+) -> Slot | None:
     start = _microseconds(at)
     horizon = start + SEARCH_DAYS * _DAY_S * _US
     spans: list[_Span] = [(start, horizon)] if zones else []
     for name in zones:
         spans = _intersect(spans, _open_spans(window, name, start, horizon))
-        if quiet is not None:
-            spans = _subtract(spans, _open_spans(quiet, name, start, horizon))
+        for windows in bounds.hours:
+            allowed = [span for one in windows for span in _open_spans(one, name, start, horizon)]
+            spans = _intersect(spans, _joined(allowed))
+        for still in (quiet, bounds.quiet):
+            if still is not None:
+                spans = _subtract(spans, _open_spans(still, name, start, horizon))
+        if bounds.closed:
+            spans = _subtract(spans, _spans(_closed_days(bounds.closed), name, start, horizon))
     return Slot(_instant(spans[0][0]), _instant(spans[0][1])) if spans else None
 
 
 def _open_spans(window: Window, name: str, start: int, end: int) -> list[_Span]:
     """When `window` is open in one zone between two instants: sorted, disjoint, touching ones joined."""
+    return _spans(lambda first_day, last_day: _local_spans(window, first_day, last_day), name, start, end)
+
+
+def _closed_days(places: Sequence[str]) -> _LocalSpans:
+    """The public holidays of the places as whole local days."""
+
+    def spans(first_day: int, last_day: int) -> Iterable[_Span]:
+        for day in range(first_day, last_day + 1):
+            local = date.fromordinal(_EPOCH.toordinal() + day)
+            if any(local in public_holidays(place, local.year) for place in places):
+                yield day * _DAY_S * _US, (day + 1) * _DAY_S * _US
+
+    return spans
+
+
+def _spans(local_spans: _LocalSpans, name: str, start: int, end: int) -> list[_Span]:
+    """Local openings of one zone as spans of UTC between two instants: sorted, disjoint, touching ones joined."""
     spans: list[_Span] = []
     for since, until, offset_s in _offsets(name, start, end):
         offset = offset_s * _US
         first_day = (since + offset) // (_DAY_S * _US) - 1
         last_day = (until + offset) // (_DAY_S * _US)
-        for opens, closes in _local_spans(window, first_day, last_day):
+        for opens, closes in local_spans(first_day, last_day):
             opens_at, closes_at = max(opens - offset, since), min(closes - offset, until)
             if opens_at < closes_at:
                 spans.append((opens_at, closes_at))
@@ -286,11 +365,6 @@ def _zone_names() -> frozenset[str]:
 
 
 @lru_cache(maxsize=1)
-def _country_zones() -> dict[str, tuple[str, ...]]:
-    """Country code -> its zones in the order of tzdata's zone.tab."""
-    zones: dict[str, list[str]] = {}
-    for line in files("tzdata.zoneinfo").joinpath("zone.tab").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            country, _, name, *_ = line.split("\t")
-            zones.setdefault(country, []).append(name)
-    return {country: tuple(names) for country, names in zones.items()}
+def _links() -> dict[str, str]:
+    lines = files("tzdata.zoneinfo").joinpath("tzdata.zi").read_text(encoding="utf-8").splitlines()
+    return {link: target for _, target, link in (line.split() for line in lines if line.startswith("L "))}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from campaigns.phone_zones import HEAD, phone_origin
 from campaigns.segment_tree import (
     And,
     Arithmetic,
@@ -154,6 +155,7 @@ def _bound(value: Any) -> Column:
 PLANNED: Final = ("time_zone", "country", "locale", "open_complaint", "household_id")
 _ADDRESSES: Final = {"has_sms": "phone", "has_email": "email", "has_push": "push_token"}
 _CONSENTS: Final = ("consent_sms", "consent_email", "consent_push")
+_PHONE: Final = ("phone_head", "phone_length")
 
 
 def select_segment(
@@ -163,31 +165,44 @@ def select_segment(
     as_of: datetime,
     extra: Sequence[str] = (),
     options: FeatureOptions | None = None,
+    phone_origins: bool = False,
 ) -> pd.DataFrame:
     """The customers for whom the expression is true as of an instant, sorted by customer_id.
 
     Columns: customer_id; has_sms, has_email, has_push (whether an address is there); consent_sms, consent_email,
     consent_push (missing is False); time_zone, country, locale, open_complaint, household_id; then the features of
-    `extra`. Features of the purchase model are computed for the customers whom the rest of the expression leaves.
+    `extra`. Features of the purchase model are computed for the customers whom the rest of the expression leaves. With
+    `phone_origins` one more: phone_origin, the text of a `PhoneOrigin`, empty where the profile has a zone. The numbers
+    themselves stay in the warehouse; it gives the prefix and the length, and neither leaves this room.
 
     Raises:
         FactsError: a name is not known, the engine refuses, or the purchase model is needed and cannot be fitted.
     """
     shown = tuple(name for name in dict.fromkeys(extra) if name not in PLANNED)
     if {*names(expression), *shown}.isdisjoint(MODELLED):
-        return facts.frame(_statement(facts, expression, shown, as_of, options))
-    return _select_with_model(facts, expression, shown, as_of, options or FeatureOptions())
+        frame = facts.frame(_statement(facts, expression, shown, as_of, options, phones=phone_origins))
+    else:
+        frame = _select_with_model(facts, expression, shown, as_of, options or FeatureOptions(), phones=phone_origins)
+    return _with_origins(frame) if phone_origins else frame
 
 
 def _statement(
-    facts: Facts, condition: Expression, shown: Sequence[str], as_of: datetime, options: FeatureOptions | None
+    facts: Facts,
+    condition: Expression,
+    shown: Sequence[str],
+    as_of: datetime,
+    options: FeatureOptions | None,
+    *,
+    phones: bool = False,
 ) -> sa.Select[Any]:
     features = feature_columns(facts, as_of, {*names(condition), *shown, *PLANNED}, options)
     customers = features.customers
-    columns = [customers.c.customer_id]
+    columns: list[Any] = [customers.c.customer_id]
     columns += [_is_filled(customers.c[address]).label(name) for name, address in _ADDRESSES.items()]
     columns += [sa.func.coalesce(customers.c[name], sa.false()).label(name) for name in _CONSENTS]
     columns += [features.columns[name].label(name) for name in (*PLANNED, *shown)]
+    if phones:
+        columns += _phone_columns(customers)
     return (
         sa.select(*columns)
         .select_from(features.source)
@@ -196,23 +211,46 @@ def _statement(
     )
 
 
+def _phone_columns(customers: Any) -> list[Column]:
+    """The prefix of the phone and its length, where the profile has no zone."""
+    phone = sa.case((_is_filled(customers.c.time_zone), ""), else_=sa.func.coalesce(customers.c.phone, ""))
+    return [sa.func.substr(phone, 1, HEAD).label(_PHONE[0]), sa.func.length(phone).label(_PHONE[1])]
+
+
+def _with_origins(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with what the prefixes tell in their stead."""
+    import pandas as pd
+
+    keys = pd.MultiIndex.from_frame(frame[list(_PHONE)])
+    numbers, distinct = pd.factorize(keys)
+    origins = pd.array([str(phone_origin(str(head), int(length))) for head, length in distinct], dtype="str")
+    frame = frame.drop(columns=list(_PHONE))
+    return frame.assign(phone_origin=origins[numbers] if len(distinct) else "")
+
+
 def _is_filled(column: Column) -> Column:
     return sa.case((sa.func.coalesce(column, "") != "", sa.true()), else_=sa.false())
 
 
 def _select_with_model(
-    facts: Facts, expression: Expression, shown: tuple[str, ...], as_of: datetime, options: FeatureOptions
+    facts: Facts,
+    expression: Expression,
+    shown: tuple[str, ...],
+    as_of: datetime,
+    options: FeatureOptions,
+    *,
+    phones: bool = False,
 ) -> pd.DataFrame:
     from warehouse.facts.purchase_model import INPUTS, add_modelled, fit_purchase_model
     from warehouse.facts.segment_rows import rows_of_segment
 
     in_engine, in_python = _split(expression)
     fetched = {*shown, *INPUTS, *names(in_python)} - {*MODELLED, *PLANNED}
-    frame = facts.frame(_statement(facts, in_engine, sorted(fetched), as_of, options))
+    frame = facts.frame(_statement(facts, in_engine, sorted(fetched), as_of, options, phones=phones))
     model = options.model or fit_purchase_model(facts, as_of=as_of)
     frame = add_modelled(frame, model, options)
     frame = frame[rows_of_segment(in_python, frame)].reset_index(drop=True)
-    return frame[["customer_id", *_ADDRESSES, *_CONSENTS, *PLANNED, *shown]]
+    return frame[["customer_id", *_ADDRESSES, *_CONSENTS, *PLANNED, *shown, *(_PHONE if phones else ())]]
 
 
 def _split(expression: Expression) -> tuple[Expression, Expression]:
