@@ -36,8 +36,8 @@ def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None)
         *_check_metrics(experiment),
         *_check_guardrails(_mapping(experiment.get("guardrails"))),
         *_check_segments(_list(experiment.get("segments")), attributes or {}),
-        *_check_steps(arms),
         *check_allocation(experiment, arms),
+        *_check_steps(arms),
         *_check_currencies(budget),
     ]
 

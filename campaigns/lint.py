@@ -151,14 +151,13 @@ class _Linter:
         """Offers whose cost is not in the currency of the budget they are counted against."""
         budget = self._file.campaign.budget.discounts
         for name, arm in self._file.campaign.arms.items():
-            for promise in promises_of(self._offers.get(arm.offer or "")):
-                cost = promise.terms.cost
-                if budget and cost and cost.value.currency != budget.currency:
-                    message = (
-                        f"offer {promise.name} costs {cost.value.currency}, "
-                        f"the budget for discounts is in {budget.currency}"
-                    )
-                    yield self._in_campaign(("arms", name, "offer"), message)
+            offer = self._offers.get(arm.offer or "")
+            cost = offer.terms.cost if offer else None
+            if budget and cost and cost.value.currency != budget.currency:
+                message = (
+                    f"offer {arm.offer} costs {cost.value.currency}, the budget for discounts is in {budget.currency}"
+                )
+                yield self._in_campaign(("arms", name, "offer"), message)
 
     def check_allocation(self) -> Iterator[Problem]:
         """Shares that are to follow outcomes, in a campaign that no schedule repeats."""

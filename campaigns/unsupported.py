@@ -25,6 +25,7 @@ _SURVIVAL: Final = frozenset({"time_to_repurchase"})
 
 IN_CAMPAIGNS: Final = (
     Unsupported(("experiment", "unit"), "use customer", frozenset({"household"})),
+    Unsupported(("arms", "*", "steps", "*", "unless"), "use purchased, or leave the key out", _UNLESS),
     Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "guardrails", "time_to_repurchase"), "use repurchase"),

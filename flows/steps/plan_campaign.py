@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from campaigns.errors import CampaignError
 from campaigns.model import Campaign
 from campaigns.plan import Plan, PlanRules, make_plan
-from campaigns.tiers import tier_features
 from campaigns.timing import tzdata_version
 from campaigns.words import CONTROL
 from flows.steps.allocate_wave import Allocation, allocate_wave
@@ -89,7 +88,6 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
     left = budget_left(ws, file, epoch, as_of=as_of)
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
-    plan = make_plan(candidates, standing, rules)
     design = freeze_design(file, ws.settings, epoch=epoch.number)
     allocation = allocate_wave(ws, design, epoch, as_of=as_of)
     plan = make_plan(candidates, standing, _share_out(rules, allocation))

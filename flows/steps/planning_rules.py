@@ -65,8 +65,8 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
         planned_n=planned_n,
         treatment=treatment_hash(file),
         segments=experiment.segments,
-    )
         allocation=experiment.allocation,
+    )
 
 
 def treatment_hash(file: CampaignFile) -> str:

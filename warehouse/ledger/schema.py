@@ -78,6 +78,7 @@ waves = sa.Table(
     sa.Column("facts_fingerprint", sa.Text, nullable=False),
     sa.Column("planned", CanonicalJson, nullable=False),
     sa.Column("skipped", CanonicalJson, nullable=False),
+    sa.Column("weights", CanonicalJson, nullable=False),
     sa.Column("recorded", CanonicalJson),
     sa.Column("status", sa.Text, nullable=False, server_default="open"),
     sa.UniqueConstraint("experiment_id", "as_of"),
@@ -86,7 +87,6 @@ waves = sa.Table(
 )
 
 assignments = sa.Table(
-    sa.Column("weights", CanonicalJson, nullable=False),
     "assignments",
     metadata,
     sa.Column("experiment_id", Id, primary_key=True),

@@ -43,8 +43,7 @@ BATCH_ROWS: Final = 50_000
 class Wave:
     """One applied plan. `planned`: arm -> customers; `skipped`: reason -> customers left out before the draw.
 
-    `weights`: arm -> share (0..1) that the draw aimed at; empty where nobody said (then those of the design). `layer`:
-    whom the run must leave alone, looked up again as each batch is recorded.
+    `weights`: arm -> share (0..1) that the draw aimed at; empty where nobody said (then those of the design).
     """
 
     experiment_id: str
@@ -55,11 +54,10 @@ class Wave:
     facts_fingerprint: str
     planned: Mapping[str, int]
     skipped: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def wave_id(self) -> str:
-    weights: Mapping[str, float] = field(default_factory=dict)
-    layer: Layer = Layer()
         """Its id: the experiment and the as-of instant."""
         return f"{self.experiment_id}@{instant_text(self.as_of)}"
 
@@ -105,13 +103,13 @@ class WaveRow:
     facts_fingerprint: str
     planned: Mapping[str, int]
     skipped: Mapping[str, int]
+    weights: Mapping[str, float]
     recorded: Mapping[str, Any] | None
     status: str
 
 
 def wave_batches(
     assignments: pd.DataFrame, messages: pd.DataFrame | None = None, *, rows: int = BATCH_ROWS
-    weights: Mapping[str, float]
 ) -> Iterator[WaveBatch]:
     """Cut whole frames into batches by customer, in customer order, each customer with all its messages.
 
@@ -180,7 +178,7 @@ def _open_wave(ledger: Ledger, wave: Wave) -> tuple[bool, str]:
             if row.status != "running":
                 raise LedgerError(f"experiment {wave.experiment_id} has ended; no new wave can be recorded")
             mappings = ("planned", "skipped", "weights")
-            values = {name: getattr(wave, name) for name in Wave.__slots__ if name not in (*mappings, "layer")}
+            values = {name: getattr(wave, name) for name in Wave.__slots__ if name not in mappings}
             counts = {name: dict(getattr(wave, name)) for name in mappings}
             tx.execute(sa.insert(_T).values(wave_id=wave.wave_id, **values, **counts))
             return False, control
