@@ -6,7 +6,6 @@ Nothing here waits or looks at a clock: instants come in as seconds of any stead
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -14,17 +13,20 @@ from channels.provider import Outcome
 
 BACKOFF_CAP_S: Final = 300.0
 
+BURST_S: Final = 0.05
+"""An idle account saves up tokens for so long, and no longer."""
+
 
 @dataclass(slots=True)
 class TokenBucket:
     """Reservations at `rate_per_s`, with bursts of at most a twentieth of a second's worth (or one reservation).
 
     An SMS weighs its segments. A bucket may be owed to: whoever reserves is told how long to wait, and the next one
-    waits behind. `pause` holds everybody, as a Retry-After asks.
+    waits behind. `pause` holds everybody, as a Retry-After asks. `free_at_s` is all it has to remember.
     """
 
     rate_per_s: float
-    _free_at_s: float = field(default=float("-inf"), init=False)
+    free_at_s: float = float("-inf")
 
     def __post_init__(self) -> None:
         if not self.rate_per_s > 0:
@@ -32,14 +34,13 @@ class TokenBucket:
 
     def reserve(self, weight: float, *, now_s: float) -> float:
         """Take `weight` tokens and give the seconds to wait before they may be used."""
-        burst_s = 0.05
-        start = max(self._free_at_s, now_s - burst_s)
-        self._free_at_s = start + weight / self.rate_per_s
+        start = max(self.free_at_s, now_s - BURST_S)
+        self.free_at_s = start + weight / self.rate_per_s
         return max(0.0, start - now_s)
 
     def pause(self, seconds: float, *, now_s: float) -> None:
         """Let nobody through before `seconds` from now."""
-        self._free_at_s = max(self._free_at_s, now_s + seconds)
+        self.free_at_s = max(self.free_at_s, now_s + seconds)
 
 
 BreakerState = Literal["closed", "open", "probing"]
@@ -52,64 +53,73 @@ class Breaker:
     It opens when at least half of the last `window` attempts (and at least `least` of them) were transient or unknown,
     or at once when told to `trip`. After `rest_s` one caller is let through; its success closes the breaker, its
     failure opens it for another rest, each twice as long, up to `longest_rest_s`. A probe that is never heard of again
-    makes room for the next after as long a rest.
+    makes room for the next after as long a rest. The fields below `longest_rest_s` are all it has to remember.
     """
 
     window: int = 50
     least: int = 20
     rest_s: float = 30.0
     longest_rest_s: float = 600.0
-    reason: str | None = field(default=None, init=False)
-    _recent: deque[bool] = field(default_factory=deque, init=False)
-    _opened_at_s: float | None = field(default=None, init=False)
-    _rests: int = field(default=0, init=False)
-    _probing: bool = field(default=False, init=False)
+    reason: str | None = None
+    recent: list[bool] = field(default_factory=list)
+    """Whether each of the last attempts failed, oldest first."""
+    opened_at_s: float | None = None
+    rests: int = 0
+    probe: str | None = None
+    """Who is trying the account."""
 
     @property
     def state(self) -> BreakerState:
         """closed: send; open: do not; probing: one caller is trying."""
-        if self._opened_at_s is None:
+        if self.opened_at_s is None:
             return "closed"
-        return "probing" if self._probing else "open"
+        return "open" if self.probe is None else "probing"
 
-    def admits(self, *, now_s: float) -> bool:
+    @property
+    def is_settled(self) -> bool:
+        """Whether more success would teach it nothing."""
+        return self.state == "closed" and len(self.recent) >= self.window and not any(self.recent)
+
+    def may_ask(self, *, now_s: float) -> bool:
+        """Whether `admits` would let somebody through now."""
+        return self.opened_at_s is None or now_s >= self.opened_at_s + self._rest()
+
+    def admits(self, *, now_s: float, who: str = "") -> bool:
         """Whether the caller may send; while open, one caller gets True when the rest is over and must `record`."""
-        if self._opened_at_s is None:
-            return True
-        if now_s < self._opened_at_s + self._rest():
+        if not self.may_ask(now_s=now_s):
             return False
-        self._probing, self._opened_at_s = True, now_s
+        if self.opened_at_s is not None:
+            self.probe, self.opened_at_s = who, now_s
         return True
 
-    def record(self, outcome: Outcome, *, now_s: float) -> None:
-        """Learn from an attempt: accepted and permanent say that the account works."""
+    def record(self, outcome: Outcome, *, now_s: float, who: str = "") -> None:
+        """Learn from an attempt of the caller: accepted and permanent say that the account works."""
         failed = outcome in ("transient", "unknown")
-        if self._opened_at_s is not None:
-            if self._probing and not failed:
+        if self.opened_at_s is not None:
+            if self.probe == who and not failed:
                 self._close()
-            elif self._probing:
+            elif self.probe == who:
                 self._open(self.reason or "the probe failed", now_s)
             return
-        self._recent.append(failed)
-        while len(self._recent) > self.window:
-            self._recent.popleft()
-        if len(self._recent) >= self.least and 2 * sum(self._recent) >= len(self._recent):
-            self._open(f"{sum(self._recent)} of the last {len(self._recent)} attempts failed", now_s)
+        self.recent = [*self.recent, failed][-self.window :]
+        if len(self.recent) >= self.least and 2 * sum(self.recent) >= len(self.recent):
+            self._open(f"{sum(self.recent)} of the last {len(self.recent)} attempts failed", now_s)
 
-    def trip(self, reason: str, *, now_s: float) -> None:
-        """Open at once, as for a refused password."""
-        self._open(reason, now_s)
+    def trip(self, reason: str, *, now_s: float, who: str = "") -> None:
+        """Open at once, as for a refused password; where it is open, only the probe's news makes the rest longer."""
+        if self.opened_at_s is None or self.probe == who:
+            self._open(reason, now_s)
 
     def _open(self, reason: str, now_s: float) -> None:
-        self._rests += 1
-        self._opened_at_s, self._probing, self.reason = now_s, False, reason
-        self._recent.clear()
+        self.rests += 1
+        self.opened_at_s, self.probe, self.reason = now_s, None, reason
+        self.recent = []
 
     def _close(self) -> None:
-        self._opened_at_s, self._probing, self.reason, self._rests = None, False, None, 0
+        self.opened_at_s, self.probe, self.reason, self.rests = None, None, None, 0
 
     def _rest(self) -> float:
-        return float(min(self.longest_rest_s, self.rest_s * 2 ** max(self._rests - 1, 0)))
+        return float(min(self.longest_rest_s, self.rest_s * 2 ** min(max(self.rests - 1, 0), 30)))
 
 
 def backoff_s(attempt: int, *, rng: random.Random, base_s: float = 1.0, retry_after_s: float | None = None) -> float:

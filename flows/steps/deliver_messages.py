@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from channels.errors import ChannelError
-from channels.message import CHANNELS, Outgoing
+from channels.message import Outgoing
 from channels.provider import Provider, SendResult
-from flows.steps.dispatch_pace import Pace
+from flows.steps.dispatch_pace import Pace, accounts_of, running_clock
 from flows.steps.late_messages import put_off_late_messages
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.reconcile_doubts import reconcile_doubts
@@ -88,8 +88,8 @@ def deliver_messages(
 ) -> Delivered:
     """Send every message whose slot is open at `now`, `limit` at most; may run in any number of processes at once.
 
-    `pace` is kept by whoever delivers again and again; a run without one knows nothing of those before it. Killed at
-    any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
+    `pace` is made of the settings unless it is given; what all workers know of an account is kept in the ledger. Killed
+    at any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
     A campaign whose file is not sound is held. Raises BookErrors where offers or segments are not: nothing leaves then.
     """
     delivered = Delivered()
@@ -97,7 +97,7 @@ def deliver_messages(
     delivered.held.update(sending.held)
     swept = sweep(ws.ledger, now)
     delivered.skipped["expired"] += swept.expired
-    pace = pace or Pace({channel: ws.settings.providers.rate_per_s(channel) for channel in CHANNELS})
+    pace = pace or Pace(ws.ledger, worker, accounts_of(ws.settings), clock=running_clock(now))
     with asyncio.Runner() as runner:
         try:
             delivered.sent += reconcile_doubts(ws, sending, now=now, runner=runner).found

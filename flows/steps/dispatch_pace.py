@@ -1,43 +1,83 @@
-"""How fast a delivery run uses each channel's account, and when it leaves one alone."""
+"""How fast a delivery run uses each channel's account, and when it leaves one alone, together with all workers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
 
-from channels.message import Outgoing, Sms
-from channels.pacing import Breaker, TokenBucket
+from channels.message import CHANNELS, Outgoing, Sms
 from channels.provider import SendResult
 from channels.sms_length import measure_sms
+from warehouse.ledger.accounts import News, Request, Resting, learn, may_go_on, resting_accounts, take, usable_accounts
 
-SLICE_S: Final = 1.0
-"""A paced channel sends a second's worth at a time, so that pauses and suppressions bite in between."""
+if TYPE_CHECKING:
+    from flows.settings import Settings
+    from warehouse.ledger.engine import Ledger
+
+LEASE_S: Final = 0.25
+"""A worker takes so many seconds' worth of an account's tokens at a time: a burst is never larger than this."""
+PATIENCE_S: Final = 10.0
+"""A worker waits no longer for its turn; its messages go back, and the next delivery run takes them up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A provider account as the fleet knows it, and its rate: messages a second (SMS: segments), None for no limit."""
+
+    name: str
+    rate_per_s: float | None = None
+
+
+def accounts_of(settings: Settings) -> dict[str, Account]:
+    """Channel -> the account that its messages leave by."""
+    providers = settings.providers
+    return {
+        channel: Account(f"{channel}:{getattr(providers, channel)}", providers.rate_per_s(channel))
+        for channel in CHANNELS
+    }
+
+
+def running_clock(now: datetime) -> Callable[[], datetime]:
+    """A clock that shows `now` at this moment and goes on from there: the wall's where now is, a replay's own else."""
+    began_s = time.monotonic()
+    return lambda: now + timedelta(seconds=time.monotonic() - began_s)
 
 
 class Pace:
-    """One token bucket and one breaker for each channel's account, as long as a delivery run or longer."""
+    """What one worker may send through each channel's account. Tokens, pauses and probes are the whole fleet's."""
 
     def __init__(
         self,
-        rates: Mapping[str, float | None],
+        ledger: Ledger,
+        worker: str,
+        accounts: Mapping[str, Account],
         *,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock: Callable[[], datetime],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """`rates`: channel -> messages a second (SMS: segments), None for no limit."""
-        self._rates = dict(rates)
-        self._buckets = {channel: TokenBucket(rate) for channel, rate in rates.items() if rate is not None}
-        self._breakers = {channel: Breaker() for channel in rates}
-        self._clock_s, self._sleep = clock_s, sleep
+        """`worker`: a name no other worker has; `clock` should agree with the other workers' to within a second."""
+        self._ledger, self._worker = ledger, worker
+        self._accounts = dict(accounts)
+        self._clock, self._sleep = clock, sleep
+        self._probing: set[str] = set()
 
     def open_channels(self) -> tuple[str, ...]:
-        """The channels whose accounts may be used now; one that rests is let in for a probe when its rest is over."""
-        return tuple(c for c, breaker in self._breakers.items() if breaker.admits(now_s=self._clock_s()))
+        """The channels whose accounts may be used now, or tried because their rest is over."""
+        with self._ledger.read() as tx:
+            names = [account.name for account in self._accounts.values()]
+            usable = usable_accounts(tx, names, now=self._clock(), patience_s=PATIENCE_S)
+        return tuple(
+            channel for channel, account in self._accounts.items() if account.name in usable or channel in self._probing
+        )
 
     def resting(self) -> dict[str, str]:
         """Channel -> why its account is left alone."""
-        return {c: breaker.reason or "resting" for c, breaker in self._breakers.items() if breaker.state != "closed"}
+        with self._ledger.read() as tx:
+            told = resting_accounts(tx, [account.name for account in self._accounts.values()], now=self._clock())
+        return {channel: told[account.name] for channel, account in self._accounts.items() if account.name in told}
 
     def slices(self, channel: str, messages: Sequence[Outgoing]) -> Iterator[tuple[list[Outgoing], float]]:
         """Messages in pieces that may be sent, each with the seconds waited for it; stops where the account must rest.
@@ -45,51 +85,66 @@ class Pace:
         While an account is on probation the first piece is one message. Call `learn` after each piece.
         """
         rest = list(messages)
-        while rest and self._may_send(channel):
-            piece = self._piece(channel, rest)
+        while rest:
+            piece, waited_s = self._next_piece(channel, rest)
+            if not piece:
+                return
             rest = rest[len(piece) :]
-            yield piece, self._wait(channel, piece)
+            yield piece, waited_s
 
     def learn(self, channel: str, results: Sequence[SendResult]) -> None:
         """Take in what the provider said: when to come back, and whether the account works."""
-        now_s, breaker = self._clock_s(), self._breakers[channel]
         waits = [result.retry_after_s for result in results if result.retry_after_s is not None]
-        if waits and channel in self._buckets:
-            self._buckets[channel].pause(max(waits), now_s=now_s)
-        failed = any(result.outcome in ("transient", "unknown") for result in results)
-        # where all went well the breaker's window is all it can remember
-        for result in results if failed else results[: breaker.window]:
-            breaker.record(result.outcome, now_s=now_s)
         halted = next((result for result in results if result.action == "halt"), None)
-        if halted is not None:
-            breaker.trip(f"{halted.code}: {halted.reason}", now_s=now_s)
+        news = News(
+            worker=self._worker,
+            outcomes=[result.outcome for result in results],
+            retry_after_s=max(waits, default=None),
+            halt=None if halted is None else f"{halted.code}: {halted.reason}",
+        )
+        learn(self._ledger, self._accounts[channel].name, news, now=self._clock())
+        self._probing.discard(channel)
 
-    def _may_send(self, channel: str) -> bool:
-        return self._breakers[channel].state in ("closed", "probing")
+    def _next_piece(self, channel: str, messages: Sequence[Outgoing]) -> tuple[list[Outgoing], float]:
+        """The next messages that may be sent, none where the account rests, and the seconds waited."""
+        account, waited_s = self._accounts[channel], 0.0
+        if channel in self._probing:  # the message that was to try the account did not leave: another one does
+            return [messages[0]], 0.0
+        piece = self._piece(account, messages)
+        while True:
+            request = Request(
+                account=account.name,
+                worker=self._worker,
+                now=self._clock(),
+                weight=float(sum(map(weight_of, piece))),
+                probe_weight=float(weight_of(messages[0])),
+                rate_per_s=account.rate_per_s,
+                patience_s=PATIENCE_S,
+            )
+            answer = take(self._ledger, request)
+            if isinstance(answer, Resting):
+                return [], waited_s
+            if answer.wait_s > 0:
+                self._sleep(answer.wait_s)
+                waited_s += answer.wait_s
+                if not may_go_on(self._ledger, account.name, worker=self._worker, now=self._clock()):
+                    continue  # another worker was told to leave the account alone while this one waited
+            if answer.is_probe:
+                self._probing.add(channel)
+                return [messages[0]], waited_s
+            return piece, waited_s
 
-    def _piece(self, channel: str, messages: Sequence[Outgoing]) -> list[Outgoing]:
-        if self._breakers[channel].state == "probing":
-            return [messages[0]]
-        rate = self._rates[channel]
-        if rate is None:
+    def _piece(self, account: Account, messages: Sequence[Outgoing]) -> list[Outgoing]:
+        if account.rate_per_s is None:
             return list(messages)
         piece: list[Outgoing] = []
-        left = rate * SLICE_S
+        left = account.rate_per_s * LEASE_S
         for message in messages:
             left -= weight_of(message)
             if piece and left < 0:
                 break
             piece.append(message)
         return piece
-
-    def _wait(self, channel: str, piece: Sequence[Outgoing]) -> float:
-        bucket = self._buckets.get(channel)
-        if bucket is None:
-            return 0.0
-        wait_s = bucket.reserve(float(sum(map(weight_of, piece))), now_s=self._clock_s())
-        if wait_s > 0:
-            self._sleep(wait_s)
-        return wait_s
 
 
 def weight_of(message: Outgoing) -> int:

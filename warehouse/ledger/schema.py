@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 import sqlalchemy as sa
 
+import warehouse.ledger.account_tables  # noqa: F401 - completes the metadata
+import warehouse.ledger.link_tables  # noqa: F401 - completes the metadata
 from warehouse.ledger.schema_parts import Id, Serial, metadata, one_of
 from warehouse.ledger.types import CanonicalJson, Instant
 
@@ -167,6 +169,13 @@ outbox = sa.Table(
         postgresql_where=sa.text("state = 'in_doubt'"),
     ),
     sa.Index("outbox_customer", "customer_id"),
+    # a callback of Twilio's that bears no key of ours; of one e-mail request all messages have the same id
+    sa.Index(
+        "outbox_provider_id",
+        "provider_id",
+        sqlite_where=sa.text("channel = 'sms' AND provider_id IS NOT NULL"),
+        postgresql_where=sa.text("channel = 'sms' AND provider_id IS NOT NULL"),
+    ),
 )
 
 message_events = sa.Table(

@@ -13,12 +13,10 @@ from typing import Any
 
 import pytest
 
-from channels.message import Address, Channel, Outgoing, Sms
-from channels.provider import SendResult
 from channels.simulators.faults import FaultPlan
 from channels.simulators.server import Simulator, running
 from flows.steps.deliver_messages import Delivered, deliver_messages
-from flows.steps.dispatch_pace import Pace
+from flows.steps.dispatch_pace import Account, Pace
 from flows.steps.run_campaign import run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace
@@ -172,7 +170,7 @@ def test_while_the_provider_cannot_be_asked_everything_stays_as_it_is(
     simulated: Workspace, simulator: Simulator, monday: datetime
 ) -> None:
     simulator.plan = FaultPlan(0, {"closed_accepted": 1.0})
-    deliver(simulated, monday, pace=Pace({"sms": None, "email": None, "push": None}))
+    deliver(simulated, monday)
     before = doubtful(simulated)
     simulator.twilio.auth_token = "changed"
     simulator.plan = FaultPlan()
@@ -228,69 +226,30 @@ def test_a_busy_provider_is_left_alone_as_long_as_it_asks(
 class Time:
     """A clock that only sleeping moves."""
 
-    def __init__(self) -> None:
-        self.now_s = 100.0
+    def __init__(self, start: datetime) -> None:
+        self.start, self.now = start, start
+
+    def __call__(self) -> datetime:
+        return self.now
 
     def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
+        self.now += timedelta(seconds=seconds)
 
-
-def message(n: int, text: str = "hi", channel: Channel = "sms") -> Outgoing:
-    return Outgoing(f"x:1/C{n}/1", channel, f"C{n}", Address(channel, "+15005550006"), Sms(text))
-
-
-def test_a_paced_channel_sends_a_seconds_worth_at_a_time_by_segments() -> None:
-    time = Time()
-    pace = Pace({"sms": 10.0, "email": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
-    long = "x" * 200  # two segments
-    sizes = [len(piece) for piece, _ in pace.slices("sms", [message(n, long) for n in range(50)])]
-    assert sizes == [5] * 10
-    assert time.now_s - 100.0 == pytest.approx(9.0, abs=0.1)
-    assert [len(piece) for piece, _ in pace.slices("email", [message(n) for n in range(50)])] == [50]
-
-
-def test_a_message_heavier_than_a_second_still_leaves() -> None:
-    time = Time()
-    pace = Pace({"sms": 0.5}, clock_s=lambda: time.now_s, sleep=time.sleep)
-    assert [len(piece) for piece, _ in pace.slices("sms", [message(n) for n in range(3)])] == [1, 1, 1]
-    assert time.now_s - 100.0 == pytest.approx(4.0, abs=0.1)
-
-
-def test_an_account_that_fails_rests_and_is_tried_with_one_message() -> None:
-    time = Time()
-    pace = Pace({"sms": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
-    messages = [message(n) for n in range(30)]
-    for piece, _ in pace.slices("sms", messages):
-        pace.learn("sms", [SendResult(m.key, "unknown", code="timeout") for m in piece])
-    assert list(pace.slices("sms", messages)) == []
-    assert pace.open_channels() == ()
-    assert "30 of the last 30" in pace.resting()["sms"] or "failed" in pace.resting()["sms"]
-    time.sleep(31)
-    assert pace.open_channels() == ("sms",)
-    pieces = []
-    for piece, _ in pace.slices("sms", messages):
-        pieces.append(len(piece))
-        pace.learn("sms", [SendResult(m.key, "accepted") for m in piece])
-    assert pieces == [1, 29]
-    assert pace.resting() == {}
-
-
-def test_a_retry_after_holds_the_whole_account() -> None:
-    time = Time()
-    pace = Pace({"sms": 100.0}, clock_s=lambda: time.now_s, sleep=time.sleep)
-    pace.learn("sms", [SendResult("k", "transient", code="429", retry_after_s=7.0)])
-    assert [waited for _, waited in pace.slices("sms", [message(1)])] == [pytest.approx(7.0)]
+    @property
+    def gone_s(self) -> float:
+        return (self.now - self.start).total_seconds()
 
 
 def test_what_must_wait_for_its_account_goes_back_and_time_goes_on(
     simulated: Workspace, simulator: Simulator, monday: datetime
 ) -> None:
-    time = Time()
-    pace = Pace({"sms": 2.0, "email": None, "push": None}, clock_s=lambda: time.now_s, sleep=time.sleep)
+    time = Time(monday)
+    accounts = {"sms": Account("sms:simulated", 2.0), "email": Account("email:simulated")}
+    pace = Pace(simulated.ledger, "test", accounts, clock=time, sleep=time.sleep)
     delivered = deliver(simulated, monday, pace=pace)
     assert delivered.sent == len(simulator.book.accepted)
     sms = sum(taken.provider == "twilio" for taken in simulator.book.accepted)
-    assert time.now_s - 100.0 == pytest.approx(sms / 2, abs=1.5)
+    assert time.gone_s == pytest.approx(sms / 2, abs=1.5)
     intents = {m["intent_at"] for n in range(60) for m in history(simulated, f"C{n:04d}") if m["channel"] == "sms"}
     assert max(at for at in intents if at is not None) > monday + timedelta(seconds=sms / 2 - 2)
 

@@ -159,6 +159,13 @@ sa.Table(
         postgresql_where=sa.text("state = 'in_doubt'"),
     ),
     sa.Index("outbox_customer", "customer_id"),
+    # a callback of Twilio's that bears no key of ours; of one e-mail request all messages have the same id
+    sa.Index(
+        "outbox_provider_id",
+        "provider_id",
+        sqlite_where=sa.text("channel = 'sms' AND provider_id IS NOT NULL"),
+        postgresql_where=sa.text("channel = 'sms' AND provider_id IS NOT NULL"),
+    ),
 )
 
 sa.Table(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from warehouse.ledger.migrations.delivery_0003 import add_delivery
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -19,3 +21,4 @@ _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """Add the tables."""
+    add_delivery()
