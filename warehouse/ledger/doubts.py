@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -14,7 +14,7 @@ from warehouse.ledger.claims import ClaimedMessage
 _A = schema.assignments
 _O = schema.outbox
 
-_STORED: Final = tuple(field.name for field in fields(ClaimedMessage) if field.name in _O.c)
+_STORED: Final = tuple(name for name in ClaimedMessage._fields if name in _O.c)
 
 
 @dataclass(frozen=True, slots=True)

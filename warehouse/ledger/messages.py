@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -15,8 +14,7 @@ from warehouse.ledger.types import instant_text
 _O = schema.outbox
 
 
-@dataclass(frozen=True, slots=True)
-class MessageRow:
+class MessageRow(NamedTuple):
     """What a verb needs to know of a message before it changes it."""
 
     message_key: str
@@ -50,13 +48,13 @@ class Event(NamedTuple):
     event_key: str | None = None
 
 
-_ROW_COLUMNS: Final = tuple(_O.c[field.name] for field in fields(MessageRow))
+_ROW_COLUMNS: Final = tuple(_O.c[name] for name in MessageRow._fields)
 
 
 def lock_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, MessageRow]:
     """Read messages by key and keep others from changing them until the commit (in key order: no deadlock)."""
     query = sa.select(*_ROW_COLUMNS).where(dialect.among(tx, _O.c.message_key, keys)).order_by(_O.c.message_key)
-    return {row[0]: MessageRow(*row) for row in tx.execute(query.with_for_update()).all()}
+    return {row[0]: MessageRow._make(row) for row in tx.execute(query.with_for_update()).all()}
 
 
 def append_events(tx: sa.Connection, events: Sequence[Event]) -> None:
@@ -88,11 +86,17 @@ def due_lanes(tx: sa.Connection, now: datetime, channels: Sequence[str] = schema
     """List (experiment, channel) pairs that have pending messages with not_before <= now: one index probe a pair."""
     e = schema.experiments
     lane = sa.union_all(*(sa.select(sa.literal(channel).label("channel")) for channel in channels)).subquery("lane")
-    due = sa.exists().where(
-        sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
-        _O.c.experiment_id == e.c.experiment_id,
-        _O.c.channel == lane.c.channel,
-        _O.c.not_before <= now,
+    # the earliest message, not "is there one": of that PostgreSQL makes a join with everything that is due
+    earliest = (
+        sa.select(_O.c.not_before)
+        .where(
+            sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
+            _O.c.experiment_id == e.c.experiment_id,
+            _O.c.channel == lane.c.channel,
+        )
+        .order_by(_O.c.not_before, _O.c.closes_at)
+        .limit(1)
+        .scalar_subquery()
     )
-    query = sa.select(e.c.experiment_id, lane.c.channel).select_from(e).join(lane, sa.true()).where(due)
+    query = sa.select(e.c.experiment_id, lane.c.channel).select_from(e).join(lane, sa.true()).where(earliest <= now)
     return sorted((experiment_id, channel) for experiment_id, channel in tx.execute(query).all())

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from warehouse.ledger import dialect, schema
+from warehouse.ledger.acceptances import Overtaken, accept, part
 from warehouse.ledger.changes import Changes, Settlement
 from warehouse.ledger.claim_rules import CampaignRules, Cap
 from warehouse.ledger.claims import ClaimedMessage, ClaimRequest, claim
@@ -110,6 +111,7 @@ def intend(
     )
     with ledger.begin() as tx:
         dialect.enter_gate(tx)
+        dialect.seek(tx)
         stopped = paused(tx)
         if EVERYTHING in stopped:
             return []
@@ -147,20 +149,35 @@ def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Sett
     """
     news = list(results)
     durable = any(item.fence is None for item in news)  # a receipt does not come twice; a worker's news may be missing
-    with ledger.begin(durable=durable) as tx:
-        rows = lock_messages(tx, sorted({item.message_key for item in news}))
-        known = _known_events(tx, [item.event_key for item in news if item.event_key is not None])
-        changes = Changes(rows, now)
-        for item in news:
-            if item.message_key not in rows:
-                raise LedgerError(f"no message {item.message_key} in the outbox; expected EXPERIMENT/CUSTOMER/STEP")
-            if item.event_key is not None and item.event_key in known:
-                changes.ignored.append(item.message_key)
-                continue
-            if item.event_key is not None:
-                known.add(item.event_key)
-            changes.settle(item)
-        changes.write(tx)
+    plain, others = part(news)
+    try:
+        with ledger.begin(durable=durable) as tx:
+            dialect.seek(tx)
+            accepted = accept(tx, plain, now)
+            settled = _settle_each(tx, others, now)
+            return Settled(accepted + settled.applied, settled.ignored)
+    except Overtaken:
+        with ledger.begin(durable=durable) as tx:
+            return _settle_each(tx, news, now)
+
+
+def _settle_each(tx: sa.Connection, news: Sequence[Settlement], now: datetime) -> Settled:
+    """Read every message and decide what its news changes."""
+    if not news:
+        return Settled(0, ())
+    rows = lock_messages(tx, sorted({item.message_key for item in news}))
+    known = _known_events(tx, [item.event_key for item in news if item.event_key is not None])
+    changes = Changes(rows, now)
+    for item in news:
+        if item.message_key not in rows:
+            raise LedgerError(f"no message {item.message_key} in the outbox; expected EXPERIMENT/CUSTOMER/STEP")
+        if item.event_key is not None and item.event_key in known:
+            changes.ignored.append(item.message_key)
+            continue
+        if item.event_key is not None:
+            known.add(item.event_key)
+        changes.settle(item)
+    changes.write(tx)
     return Settled(changes.applied, tuple(changes.ignored))
 
 

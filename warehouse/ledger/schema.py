@@ -310,12 +310,6 @@ switches = sa.Table(
     sa.Column("reason", sa.Text, nullable=False),
 )
 
-cap_slots = sa.Table(
-    "cap_slots",
-    metadata,
-    sa.Column("customer_id", Id, primary_key=True),
-)
-
 budgets = sa.Table(
     "budgets",
     metadata,

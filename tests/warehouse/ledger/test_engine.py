@@ -151,10 +151,10 @@ def test_date_arithmetic_in_sql_is_refused(operation: str) -> None:
 
 
 def test_a_reading_transaction_cannot_write_and_sees_one_snapshot(ledger: Ledger) -> None:
-    insert = sa.insert(schema.cap_slots).values(customer_id="c1")
+    insert = sa.insert(schema.unsubscribe_links).values(customer_id="c1")
     with pytest.raises(LedgerError, match="refused"), ledger.read() as tx:
         tx.execute(insert)
-    count = sa.select(sa.func.count()).select_from(schema.cap_slots)
+    count = sa.select(sa.func.count()).select_from(schema.unsubscribe_links)
     with ledger.read() as tx:
         assert tx.execute(count).scalar() == 0
         with ledger.begin() as other:
@@ -192,7 +192,7 @@ def test_a_writer_that_read_first_never_meets_a_lock_error(ledger: Ledger) -> No
 
 
 def test_what_a_database_refuses_is_told_without_the_rows(ledger: Ledger) -> None:
-    insert = sa.insert(schema.cap_slots).values(customer_id="secret-customer")
+    insert = sa.insert(schema.unsubscribe_links).values(customer_id="secret-customer")
     with ledger.begin() as tx:
         tx.execute(insert)
     with pytest.raises(LedgerError) as caught, ledger.begin() as tx:

@@ -294,12 +294,6 @@ sa.Table(
 )
 
 sa.Table(
-    "cap_slots",
-    _metadata,
-    sa.Column("customer_id", _ID, primary_key=True),
-)
-
-sa.Table(
     "budgets",
     _metadata,
     sa.Column("campaign", _ID, primary_key=True),
@@ -426,7 +420,9 @@ def upgrade() -> None:
     if postgres:
         connection.exec_driver_sql(_POSTGRES_FUNCTION)
     for name, table, event, message, when in _GUARDS:
-        trigger = f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW"
+        # a trigger before an update makes PostgreSQL lock each row first: one more write a row
+        moment = "AFTER" if table == "outbox" and event != "DELETE" else "BEFORE"
+        trigger = f"CREATE TRIGGER {name} {moment} {event} ON {table} FOR EACH ROW"
         if postgres:
             condition = f" WHEN ({when})" if when else ""
             connection.exec_driver_sql(f"{trigger}{condition} EXECUTE FUNCTION ledger_refuse('{message}')")
