@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from campaigns.audience_terms import EVERYBODY
 from campaigns.checks import check_campaign
 from campaigns.errors import CampaignError
 from campaigns.features import Kind
+from campaigns.journey_checks import conditions_of
+from campaigns.journey_terms import SIGNALS
 from campaigns.model import Campaign
 from campaigns.nearest import did_you_mean
 from campaigns.offer_terms import Terms, check_offers
-from campaigns.offers import Offer
+from campaigns.offers import AnyOffer, make_offer
 from campaigns.problems import BookErrors, Location, Problem, in_order, show_path
 from campaigns.segment import Expression, SegmentError
 from campaigns.segment_file import SegmentDefinition, SegmentName, Segments
+from campaigns.units import show
 from campaigns.unsupported import IN_CAMPAIGNS, IN_OFFERS
 from campaigns.validation import Issue, validate
 from campaigns.words import Slug
@@ -39,10 +43,12 @@ class CampaignFile:
     text_sha256: str
     segment: Expression
     segment_text: str
-    offers: Mapping[str, Offer] = field(default_factory=dict)
+    offers: Mapping[str, AnyOffer] = field(default_factory=dict)
     """The offers its arms make, by name."""
     segment_place: str = ""
     """Where the file names its segment: file:line:column."""
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """What the conditions of its steps that are no signals mean: each as written, with named segments written out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Book:
     """All campaigns by name, all offers by name, all named segments by name."""
 
     campaigns: Mapping[str, CampaignFile]
-    offers: Mapping[str, Offer]
+    offers: Mapping[str, AnyOffer]
     segments: Mapping[str, Expression]
     segment_texts: Mapping[str, str] = field(default_factory=dict)
 
@@ -112,7 +118,7 @@ class _Shelf:
         self._attributes = attributes
         self._problems: list[Problem] = []
         self._sources: dict[Path, Source] = {}
-        self.offers: dict[str, Offer] = {}
+        self.offers: dict[str, AnyOffer] = {}
         self.offer_names: list[str] = []
         if not self._folder.is_dir():
             self._add(self._folder, 1, 1, "", "no such folder; `retain init` makes a workspace with one")
@@ -137,6 +143,7 @@ class _Shelf:
         issues += [*check_campaign(source.values, attributes=self._attributes), *self._check_offers_of(source.values)]
         self._note(path, source, issues)
         segment = self._segment_of(path, source)
+        conditions = self._conditions_of(path, source)
         if len(self._problems) > before or campaign is None or segment is None:
             return None
         text = campaign.audience.segment.strip()
@@ -149,6 +156,7 @@ class _Shelf:
             self.segments.texts.get(text, text).strip(),
             {name: offer for name, offer in self.offers.items() if name in made},
             self._show_place(path, source, ("audience", "segment")),
+            conditions,
         )
 
     def _show_place(self, path: Path, source: Source, location: Location) -> str:
@@ -199,7 +207,7 @@ class _Shelf:
         offers, issues = validate(dict[Slug, Terms], source.values, IN_OFFERS)
         self._note(path, source, [*issues, *check_offers(source.values)])
         self.offer_names = list(source.values) if isinstance(source.values, Mapping) else []
-        self.offers = {name: Offer(name, terms) for name, terms in (offers or {}).items()}
+        self.offers = {name: make_offer(name, terms) for name, terms in (offers or {}).items()}
 
     def _read_segments(self, attributes: Mapping[str, Kind] | None) -> Segments:
         path = self._folder / SEGMENTS
@@ -220,14 +228,34 @@ class _Shelf:
 
     def _segment_of(self, path: Path, source: Source) -> Expression | None:
         location = ("audience", "segment")
+        if "segment" not in (_at(source.values, ("audience",)) or {}):
+            return self.segments.parse(EVERYBODY)  # the checks have said so, where nothing else brings customers in
         text = _at(source.values, location)
         if not isinstance(text, str) or not text:
             return None  # the model has said so
+        return self._parse(path, source, location, text)
+
+    def _conditions_of(self, path: Path, source: Source) -> dict[str, str]:
+        """The conditions of the steps that are no signals, and what they mean."""
+        found = {}
+        for location, text in conditions_of(source.values):
+            if text in SIGNALS or text == "unsubscribed":
+                continue
+            if self._parse(path, source, location, text, SIGNALS) is not None:
+                found[text.replace("\n", " ").strip()] = self.segments.texts.get(text, text).strip()
+        return found
+
+    def _parse(
+        self, path: Path, source: Source, location: Location, text: str, words: Collection[str] = ()
+    ) -> Expression | None:
+        """The tree of a text, or None with its mistake noted; `words` might have been meant as well."""
         try:
             return self.segments.parse(text)
         except SegmentError as error:
-            place = source.place_in(location, error.column - 1)
-            self._add(path, place.line, place.column, show_path(location), error.text)
+            meant = did_you_mean(text, words)
+            message = f"unknown condition {show(text)}{meant}" if meant else error.text
+            place = source.place_in(location, 0 if meant else error.column - 1)
+            self._add(path, place.line, place.column, show_path(location), message)
             return None
 
     def _check_offers_of(self, raw: object) -> Iterable[Issue]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from campaigns.allocation_checks import check_allocation
 from campaigns.features import FEATURES, Kind, known_kinds
+from campaigns.journey_checks import check_journeys
 from campaigns.nearest import did_you_mean
 from campaigns.problems import Location
 from campaigns.units import Difference, parse_difference, parse_money, parse_share, show
@@ -38,7 +39,10 @@ def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None)
         *_check_segments(_list(experiment.get("segments")), attributes or {}),
         *check_allocation(experiment, arms),
         *_check_steps(arms),
+        *check_journeys(raw),
         *_check_currencies(budget),
+        *_check_crowding(raw),
+        *_check_households(experiment),
     ]
 
 
@@ -205,3 +209,24 @@ def _check_currencies(budget: Mapping[str, Any]) -> Iterator[Issue]:
             continue
     if len(set(currencies)) > 1:
         yield Issue(("budget", "discounts"), f"one campaign has one currency, here are {' and '.join(currencies)}")
+
+
+def _check_crowding(raw: Mapping[str, Any]) -> Iterator[Issue]:
+    """A time of rest after a layer needs the layer; a cap on the topic needs the topic."""
+    audience, caps = _mapping(raw.get("audience")), _mapping(raw.get("caps"))
+    if "cool_off" in audience and "exclusive" not in audience:
+        message = "rests after campaigns of the layer, and audience.exclusive names none; name it, or set policy.cool_off"
+        yield Issue(("audience", "cool_off"), f"{message} in retain.toml for all campaigns", at_key=True)
+    for key in ("per_customer", "min_gap"):
+        if "topic" in _mapping(caps.get(key)) and "topic" not in raw:
+            yield Issue(("caps", key, "topic"), "the campaign has no topic; give it one: topic: offers", at_key=True)
+
+
+def _check_households(experiment: Mapping[str, Any]) -> Iterator[Issue]:
+    """Readings that take customers for strangers to each other are not made of households."""
+    if experiment.get("unit") != "household":
+        return
+    for key, what in (("segments", "effects by segment"), ("bayesian", "the chance to beat control")):
+        if experiment.get(key):
+            message = f"{what} would take customers of one household for strangers: leave it out, or use unit: customer"
+            yield Issue(("experiment", key), message, at_key=True)

@@ -150,6 +150,11 @@ def is_zone(name: str) -> bool:
     return name in _zone_names()
 
 
+def utc_offset(zone: str, at: datetime) -> timedelta:
+    """How far a zone's clocks are ahead of UTC at an instant."""
+    return timedelta(seconds=_offset_s(_zone(zone), _aware(at)))
+
+
 def allows(
     window: Window, zones: Sequence[str], *, at: datetime, quiet: Window | None = None, bounds: Bounds = UNBOUND
 ) -> bool:
@@ -345,6 +350,11 @@ def _microseconds(at: datetime) -> int:
 
 def _instant(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """The zone of that name with the wheel's rules. Raises KeyError for a name the wheel does not have."""
+    return _zone(name)
 
 
 @lru_cache(maxsize=1_024)

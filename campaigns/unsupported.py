@@ -19,26 +19,16 @@ class Unsupported:
     values: frozenset[str] | None = None
 
 
-_NO_BEST_HOUR: Final = "write a window instead"
-_UNLESS: Final = frozenset({"opened", "clicked", "replied", "visited", "redeemed", "unsubscribed"})
 _SURVIVAL: Final = frozenset({"time_to_repurchase"})
 
 IN_CAMPAIGNS: Final = (
-    Unsupported(("experiment", "unit"), "use customer", frozenset({"household"})),
-    Unsupported(("arms", "*", "steps", "*", "unless"), "use purchased, or leave the key out", _UNLESS),
     Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),
     Unsupported(("experiment", "guardrails", "time_to_repurchase"), "use repurchase"),
-    Unsupported(("timing", "at"), _NO_BEST_HOUR),
-    Unsupported(("arms", "*", "timing", "at"), _NO_BEST_HOUR),
-    Unsupported(("arms", "*", "steps", "*", "timing", "at"), _NO_BEST_HOUR),
 )
 """The table for campaign files."""
 
-IN_OFFERS: Final = (
-    Unsupported(("*", "kind"), "write one offer per tier and one campaign per segment", frozenset({"tiered"})),
-    Unsupported(("*", "code", "kind"), "use a shared or a generated code", frozenset({"pool"})),
-)
+IN_OFFERS: Final[tuple[Unsupported, ...]] = ()
 """The table for offers.yaml."""
 
 
