@@ -9,12 +9,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from experiments.aggregates import Moments
+from experiments.bandit import next_weights
 from experiments.compare import compare_all
+from experiments.compare_waves import compare_waves
 from experiments.decide import decide
 from experiments.design import Design
 from experiments.errors import ExperimentError
 from experiments.evidence import Evidence, Verdict
 from experiments.metrics import METRICS
+from experiments.proportions import Counts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,11 +164,13 @@ class _Outcome:
 
 def _run(world: _World, generator: Generator) -> _Outcome:
     """One replay: looks in order until a verdict other than keep_testing."""
+    if world.design.allocation != "fixed":
+        return _run_waves(world, generator)
     design, size = world.planned, len(world.matrix)
     arms = [name for name, _ in design.weights]
     weights = [weight for _, weight in design.weights]
     drawn = generator.choice(len(arms), size=size, p=[weight / sum(weights) for weight in weights])
-    matrix, ledger = _plant(world, drawn, generator)
+    matrix, ledger = _plant(world, drawn, generator, slice(None))
     edges = [round(size * look / design.looks) for look in range(design.looks + 1)]
     state: dict[str, Moments] = {}
     counts: dict[str, dict[str, Moments]] = {name: {} for name in ledger}
@@ -187,6 +192,43 @@ def _run(world: _World, generator: Generator) -> _Outcome:
             break
     day = float(world.days[edges[look] - 1]) + design.horizon_days + design.lateness_days
     return _Outcome(verdict, day, effective)
+
+
+def _run_waves(world: _World, generator: Generator) -> _Outcome:
+    """One replay with learnt shares: days of enrolment in order, each shared out by what had matured; one look."""
+    import numpy as np
+
+    design, arms = world.planned, [name for name, _ in world.design.weights]
+    wait, column = design.horizon_days + design.lateness_days, METRICS[design.primary].column
+    strata: dict[str, dict[str, Moments]] = {}
+    ledger: dict[str, dict[str, dict[str, Moments]]] = {name: {} for name in world.history.rates}
+    known: list[tuple[float, dict[str, Counts]]] = []
+    for day in np.unique(world.days).tolist():
+        rows = slice(*np.searchsorted(world.days, (day, np.nextafter(day, np.inf))).tolist())
+        shares = next_weights(design.weights, [counts for at, counts in known if at + wait <= day])
+        weights = [weight for _, weight in shares]
+        drawn = generator.choice(len(arms), size=len(world.days[rows]), p=[weight / sum(weights) for weight in weights])
+        matrix, counted = _plant(world, drawn, generator, rows)
+        mine = {arm: drawn == place for place, arm in enumerate(arms)}
+        wave = {arm: Moments.from_rows(world.names, matrix[who]) for arm, who in mine.items()}
+        strata[f"{day:g}"] = wave
+        for name, values in counted.items():
+            ledger[name][f"{day:g}"] = {
+                arm: Moments.from_counts(name, int(who.sum()), int(values[who].sum())) for arm, who in mine.items()
+            }
+        known.append((day, {arm: Counts(round(part.sum(column)), part.n) for arm, part in wave.items()}))
+    sizes = {arm: sum(wave[arm].n for wave in strata.values()) for arm in arms}
+    verdict = decide(
+        Evidence(
+            design=design,
+            results=tuple(compare_waves(design, strata, more=list(ledger.values()))),
+            assigned=sizes,
+            mature=sizes,
+            delivered=dict.fromkeys(design.arms, 1.0),
+            prior_sd=world.prior_sd,
+        )
+    )
+    return _Outcome(verdict, float(world.days[-1]) + wait, _is_effective(verdict, world.planted))
 
 
 def _evidence(
@@ -212,17 +254,18 @@ def _evidence(
     )
 
 
-def _plant(world: _World, drawn: NDArray[np.intp], generator: Generator) -> tuple[Array, dict[str, Array]]:
-    """The customers' outcomes with the effects of the arms they were drawn into, and the ledger's guardrails."""
+def _plant(world: _World, drawn: NDArray[np.intp], generator: Generator, rows: slice) -> tuple[Array, dict[str, Array]]:
+    """These customers' outcomes with the effects of the arms they were drawn into, and the ledger's guardrails."""
     import numpy as np
 
-    matrix = world.matrix.copy()
+    matrix = world.matrix[rows].copy()
+    base = float(matrix[:, world.names.index(METRICS[world.design.primary].column)].mean())
     arms = [name for name, _ in world.design.weights]
     for place, arm in enumerate(arms):
         lift, cost = world.planted.lift.get(arm, 0.0), world.planted.cost.get(arm, 0.0)
         mine = np.flatnonzero(drawn == place)
         if lift:
-            _lift(world, matrix, mine, lift, generator)
+            _lift(world, matrix, mine, (lift, base), generator)
         if cost and "margin" in world.names:
             matrix[mine, world.names.index("margin")] -= cost
     ledger = {}
@@ -232,17 +275,18 @@ def _plant(world: _World, drawn: NDArray[np.intp], generator: Generator) -> tupl
     return matrix, ledger
 
 
-def _lift(world: _World, matrix: Array, mine: NDArray[np.intp], lift: float, generator: Generator) -> None:
-    """Change the primary by `lift` among these customers, in place.
+def _lift(
+    world: _World, matrix: Array, mine: NDArray[np.intp], change: tuple[float, float], generator: Generator
+) -> None:
+    """Change the primary among these customers, in place. `change`: the lift, and the primary's mean without it.
 
     A share: some who did not convert get the whole row of one who did (or the other way round), so that revenue and
     margin follow. A mean: every value is scaled.
     """
     import numpy as np
 
-    metric = METRICS[world.design.primary]
+    metric, (lift, base) = METRICS[world.design.primary], change
     column = world.names.index(metric.column)
-    base = float(world.matrix[:, column].mean())
     if metric.kind != "proportion":
         matrix[mine, column] *= 1.0 + lift / base if base else 1.0
         return

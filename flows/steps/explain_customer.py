@@ -77,10 +77,16 @@ def _assignments(history: CustomerHistory) -> list[dict[str, Any]]:
         {
             "at": row["assigned_at"].isoformat(),
             "what": f"assigned to {row['arm']} in {row['experiment_id']}",
-            "why": f"run as of {row['as_of'].isoformat()}, files {row['config_hash'][:12]}",
+            "why": f"run as of {row['as_of'].isoformat()}, files {row['config_hash'][:12]}{_shares(row)}",
         }
         for row in history.assignments
     ]
+
+
+def _shares(row: Mapping[str, Any]) -> str:
+    """The shares that the run drew by, in the order of their size."""
+    weights = sorted(row["weights"].items(), key=lambda item: (-item[1], item[0] == "control"))
+    return ", shares " + ", ".join(f"{arm} {weight:.0%}" for arm, weight in weights) if weights else ""
 
 
 def _messages(history: CustomerHistory) -> list[dict[str, Any]]:

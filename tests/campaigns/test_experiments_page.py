@@ -26,5 +26,5 @@ def test_the_campaign_of_the_page_is_accepted(tmp_path: Path) -> None:
 
 
 def test_every_key_of_an_experiment_is_on_the_page() -> None:
-    elsewhere = {"unit", "allocation", "alpha", "power"}  # one value only, or of the statistician
+    elsewhere = {"unit", "alpha", "power"}  # one value only, or of the statistician
     assert [key for key in Experiment.model_fields if key not in elsewhere and key not in PAGE] == []

@@ -214,3 +214,12 @@ def test_templates_may_lie_elsewhere(workspace: Make, smallest: str, tmp_path_fa
     book = load_book(workspace({"a.yaml": smallest}))
     (found,) = lint_campaign(book.campaigns["winback-90d"], offers=book.offers, templates=elsewhere)
     assert str(found).startswith("a.yaml:13:34: ")
+
+
+def test_learnt_shares_in_a_campaign_that_runs_once_are_a_warning(lint: Lint) -> None:
+    learnt = ("experiment:\n", "experiment:\n  allocation: thompson\n")
+    (problem,) = lint({"sms/winback.txt.j2": GOOD_SMS}, learnt)
+    assert "allocation: learns from run to run, but no schedule repeats this campaign" in problem
+    assert "warning" in problem
+    scheduled = ("experiment:\n", 'schedule: {cron: "0 9 * * 1", timezone: UTC}\nexperiment:\n  allocation: thompson\n')
+    assert lint({"sms/winback.txt.j2": GOOD_SMS}, scheduled) == []

@@ -37,7 +37,7 @@ def customer_history(tx: sa.Connection, customer_id: str, *, campaign: str | Non
     ids = list(tx.execute(epochs).scalars())
     w = schema.waves
     assigned = (
-        sa.select(_A, w.c.as_of, w.c.plan_hash, w.c.config_hash)
+        sa.select(_A, w.c.as_of, w.c.plan_hash, w.c.config_hash, w.c.weights)
         .join(w, w.c.wave_id == _A.c.wave_id)
         .where(dialect.among(tx, _A.c.experiment_id, ids), _A.c.customer_id == customer_id)
         .order_by(_A.c.assigned_at, _A.c.experiment_id)
