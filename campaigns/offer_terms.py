@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from campaigns.problems import Location
 from campaigns.units import (
     AMOUNT_SCHEMA,
     Amount,
@@ -20,7 +21,7 @@ from campaigns.units import (
     show,
 )
 from campaigns.validation import Issue
-from campaigns.words import Part, as_tuple
+from campaigns.words import Part, Slug, as_tuple
 
 _LOCALE: Final = r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 
@@ -94,7 +95,16 @@ class GeneratedCode(Part):
     """How many symbols follow the prefix, without the check symbol."""
 
 
-Code = Annotated[SharedCode | GeneratedCode, Field(discriminator="kind")]
+class PoolCode(Part):
+    """A code of one's own for every customer out of those the shop made: `retain codes import` brings them in."""
+
+    kind: Literal["pool"]
+    """What kind of code it is."""
+    pool: Slug
+    """The name of the pool. Every customer of an experiment gets one of its codes; reminders repeat it."""
+
+
+Code = Annotated[SharedCode | PoolCode | GeneratedCode, Field(discriminator="kind")]
 
 
 class Cost(Part):
@@ -158,6 +168,10 @@ class Points(_Costly):
     """So many times the usual points."""
     bonus: int | None = Field(default=None, ge=1)
     """So many points extra."""
+    earned: Literal["purchase", "message"] = "purchase"
+    """When the bonus is earned: with the first purchase (with the code, where there is one), or by the message itself."""
+    expire_after: PositiveDuration | None = None
+    """How long the points hold after they were earned; without it for ever."""
 
 
 class Gift(_Costly):
@@ -196,19 +210,86 @@ class NoOffer(_Terms):
     """Usually nothing."""
 
 
+Promise = PercentOff | AmountOff | FreeShipping | Points | Gift | Bundle | Upgrade | NoOffer
+"""What one customer may be promised."""
+VALUE_TIERS: Final = ("gold", "silver", "member")
+"""The values of the feature value_tier."""
+
+
+class Tiered(Part):
+    """Another promise for every tier of customers, chosen as the campaign is planned and kept in every reminder."""
+
+    kind: Literal["tiered"]
+    """What kind of offer it is."""
+    by: Literal["value_tier", "spend", "spend_365d", "average_order"]
+    """The feature that tells the tiers apart, as of the instant of the run."""
+    least: dict[Slug, Amount] = Field(default_factory=dict)
+    """By spend: the amount from which each tier begins, one of them at 0. Not with value_tier."""
+    tiers: dict[Slug, Annotated[Promise, Field(discriminator="kind")]] = Field(min_length=2, max_length=8)
+    """The promise to each tier. With value_tier: gold, silver and member."""
+    valid_for: PositiveDuration | None = None
+    """How long after the assignment the offer holds, in every tier."""
+
+
 Terms = Annotated[
-    PercentOff | AmountOff | FreeShipping | Points | Gift | Bundle | Upgrade | NoOffer, Field(discriminator="kind")
+    PercentOff | AmountOff | FreeShipping | Points | Gift | Bundle | Upgrade | NoOffer | Tiered,
+    Field(discriminator="kind"),
 ]
 
 
 def check_offers(raw: object) -> list[Issue]:
     """Every issue between the keys of offers.yaml; what does not even parse is left to the model."""
-    issues = []
-    for name, terms in (raw if isinstance(raw, Mapping) else {}).items():
-        if (
-            isinstance(terms, Mapping)
-            and terms.get("kind") == "points"
-            and ("multiplier" in terms) == ("bonus" in terms)
-        ):
-            issues.append(Issue((name,), "give exactly one of multiplier and bonus", at_key=True))
-    return issues
+    return [
+        issue
+        for name, terms in (raw if isinstance(raw, Mapping) else {}).items()
+        if isinstance(terms, Mapping)
+        for issue in (_check_tiers if terms.get("kind") == "tiered" else _check_points)((name,), terms)
+    ]
+
+
+def _check_points(location: Location, terms: Mapping[str, Any]) -> Iterator[Issue]:
+    if terms.get("kind") != "points":
+        return
+    if ("multiplier" in terms) == ("bonus" in terms):
+        yield Issue(location, "give exactly one of multiplier and bonus", at_key=True)
+    if terms.get("earned") == "message" and "multiplier" in terms:
+        yield Issue((*location, "earned"), "a multiplier is of a purchase; only a bonus can be earned by the message")
+    if terms.get("earned") == "message" and "code" in terms:
+        yield Issue((*location, "code"), "a bonus that is earned by the message needs no code; leave one of them out")
+
+
+def _check_tiers(location: Location, terms: Mapping[str, Any]) -> Iterator[Issue]:
+    tiers, least = terms.get("tiers"), terms.get("least")
+    if not isinstance(tiers, Mapping):
+        return
+    for name, promise in tiers.items():
+        if isinstance(promise, Mapping):
+            yield from _check_points((*location, "tiers", name), promise)
+            if "valid_for" in promise:
+                message = "stands beside tiers, once for all of them: a message must not outlive any customer's offer"
+                yield Issue((*location, "tiers", name, "valid_for"), message, at_key=True)
+    if terms.get("by") == "value_tier":
+        if set(tiers) != set(VALUE_TIERS):
+            yield Issue((*location, "tiers"), f"by value_tier the tiers are {', '.join(VALUE_TIERS)}", at_key=True)
+        if least is not None:
+            yield Issue((*location, "least"), "goes with a feature of money, not with value_tier", at_key=True)
+        return
+    yield from _check_least(location, list(tiers), least)
+
+
+def _check_least(location: Location, tiers: Sequence[str], least: object) -> Iterator[Issue]:
+    """Every tier has its own beginning, and one begins at nothing, so that everybody is promised something."""
+    if not isinstance(least, Mapping) or set(least) != set(tiers):
+        message = f"name the amount from which each tier begins: least: {{{', '.join(f'{t}: ...' for t in tiers)}}}"
+        yield Issue((*location, "least") if least is not None else location, message, at_key=True)
+        return
+    try:
+        amounts = [parse_money(amount) for amount in least.values()]
+    except ValueError:
+        return  # the model has said so
+    if 0 not in [money.amount for money in amounts]:
+        yield Issue((*location, "least"), "one tier must begin at 0, or some customers would be promised nothing")
+    if len({money.amount for money in amounts}) < len(amounts):
+        yield Issue((*location, "least"), "two tiers begin at the same amount")
+    if len({money.currency for money in amounts}) > 1:
+        yield Issue((*location, "least"), "the amounts are in several currencies")

@@ -6,6 +6,7 @@ import string
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +16,20 @@ from campaigns.errors import CampaignError
 from campaigns.offer_terms import Terms, check_offers
 from campaigns.offers import (
     NOTHING,
+    POOL_PLACEHOLDER,
     Offer,
     expected_cost,
+    find_promise,
+    make_offer,
     offer_code,
     offer_ends_at,
     offer_facts,
     pick_text,
+    pools_of,
+    promises_of,
     show_date,
 )
+from campaigns.tiers import TierRule
 from campaigns.units import parse_money
 from campaigns.unsupported import IN_OFFERS
 from campaigns.validation import validate
@@ -169,6 +176,55 @@ def test_dates_are_shown_as_their_readers_write_them() -> None:
 PERCENT = {"kind": "percent_off", "text": "t", "percent": "10%", "cost": COST}
 
 
+CUP = {"kind": "gift", "item": "a cup", "text": "a cup", "cost": COST}
+
+
+def tiered(by: str, least: dict[str, str] | None = None, **tiers: object) -> dict[str, object]:
+    return {"kind": "tiered", "by": by, "tiers": tiers} | ({} if least is None else {"least": least})
+
+
+def test_the_promises_of_a_tiered_offer_bear_the_name_of_their_tier_and_end_together() -> None:
+    terms = tiered("value_tier", gold={**CUP, "text": "two cups"}, silver=CUP, member=CUP) | {"valid_for": "14 days"}
+    read, issues = validate(dict[Slug, Terms], {"x": terms}, ())
+    assert issues == []
+    assert read is not None
+    made = make_offer("x", read["x"])
+    assert [promise.name for promise in promises_of(made)] == ["x/gold", "x/silver", "x/member"]
+    gold = find_promise({"x": made}, "x/gold")
+    assert gold is not None
+    assert find_promise({"x": made}, "x") is find_promise({"x": made}, "x/bronze") is None
+    assert offer_facts(gold, locale="en", as_of=AS_OF) == {
+        "name": "x", "tier": "gold", "text": "two cups", "value": "a cup", "expires_on": show_date(AS_OF.date() + timedelta(days=14), "en"),
+    }  # fmt: skip
+
+
+def test_the_earlier_of_the_ends_of_offer_and_code_is_told() -> None:
+    made = offer("percent_off", percent="10%", valid_for="14 days")
+    early, late = AS_OF + timedelta(days=2), AS_OF + timedelta(days=20)
+    assert offer_facts(made, locale="fr", as_of=AS_OF, code_ends_at=early)["expires_on"] == early.date().isoformat()
+    ends = (AS_OF + timedelta(days=14)).date().isoformat()
+    assert offer_facts(made, locale="fr", as_of=AS_OF, code_ends_at=late)["expires_on"] == ends
+
+
+def test_a_preview_of_a_code_out_of_a_pool_is_a_placeholder() -> None:
+    made = offer("percent_off", percent="10%", code={"kind": "pool", "pool": "spring"})
+    assert offer_code(made, secret="", experiment_id="e", customer_id="c") == POOL_PLACEHOLDER
+    assert pools_of([made, offer("none")]) == {"spring"}
+
+
+@pytest.mark.parametrize(
+    ("amount", "tier"),
+    [(500.0, "big"), (499.99, "middle"), (100.0, "middle"), (99.0, "small"), (None, "small"), (-5.0, "small")],
+)
+def test_an_amount_falls_into_the_highest_tier_that_begins_at_or_below_it(amount: float | None, tier: str) -> None:
+    rule = TierRule(
+        "spend", (("big", 500.0), ("middle", 100.0), ("small", 0.0)), {"big": 3.0, "middle": 2.0, "small": 1.0}
+    )
+    found = rule.tiers_of(pd.DataFrame({"spend": [amount]}))
+    assert found.tolist() == [tier]
+    assert rule.costs_of(found).tolist() == [{"big": 3.0, "middle": 2.0, "small": 1.0}[tier]]
+
+
 @pytest.mark.parametrize(
     ("terms", "message"),
     [
@@ -180,11 +236,49 @@ PERCENT = {"kind": "percent_off", "text": "t", "percent": "10%", "cost": COST}
             "x.kind: expected percent_off, amount_off, free_shipping, points, gift, bundle,",
         ),
         ({"text": "t"}, 'x: the key "kind" is missing'),
-        ({**PERCENT, "kind": "tiered"}, 'x.kind: "tiered" is not supported yet; write one offer per tier'),
+        (tiered("value_tier", gold=CUP, silver=CUP), "x.tiers: by value_tier the tiers are gold, silver, member"),
         (
-            {**PERCENT, "code": {"kind": "pool"}},
-            'x.code.kind: "pool" is not supported yet; use a shared or a generated',
+            tiered("value_tier", {"gold": "1 EUR"}, gold=CUP, silver=CUP, member=CUP),
+            "x.least: goes with a feature of money, not with value_tier",
         ),
+        (tiered("spend", big=CUP, small=CUP), "x: name the amount from which each tier begins: least: {big: ..."),
+        (
+            tiered("spend", {"big": "9 EUR", "small": "1 EUR"}, big=CUP, small=CUP),
+            "x.least: one tier must begin at 0, or some customers would be promised nothing",
+        ),
+        (
+            tiered("spend", {"big": "0 EUR", "small": "0 EUR"}, big=CUP, small=CUP),
+            "x.least: two tiers begin at the same amount",
+        ),
+        (
+            tiered("spend", {"big": "9 EUR", "small": "0 USD"}, big=CUP, small=CUP),
+            "x.least: the amounts are in several currencies",
+        ),
+        (
+            tiered("spend", {"big": "9 EUR", "small": "0 EUR"}, big=CUP, small={**CUP, "valid_for": "3 days"}),
+            "x.tiers.small.valid_for: stands beside tiers, once for all of them",
+        ),
+        (
+            tiered("spend", {"big": "9 EUR", "small": "0 EUR"}, big=CUP, small={**CUP, "kind": "tiered"}),
+            "x.tiers.small.kind: expected percent_off",
+        ),
+        (
+            {"kind": "points", "text": "t", "cost": COST, "multiplier": 2, "earned": "message"},
+            "x.earned: a multiplier is of a purchase",
+        ),
+        (
+            {
+                "kind": "points",
+                "text": "t",
+                "cost": COST,
+                "bonus": 5,
+                "earned": "message",
+                "code": {"kind": "shared", "value": "AB"},
+            },
+            "x.code: a bonus that is earned by the message needs no code",
+        ),
+        ({**PERCENT, "code": {"kind": "pool"}}, 'x.code: the key "pool" is missing'),
+        ({**PERCENT, "code": {"kind": "pool", "pool": "A b"}}, "x.code.pool: "),
         ({**PERCENT, "code": "BACK10"}, 'x.code: expected a mapping of keys and values, got "BACK10"'),
         (
             {**PERCENT, "code": {"kind": "shared", "value": "back 10"}},

@@ -1,0 +1,133 @@
+"""codes and points: what offers give out, brought in, checked and handed on."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from retain.commands.operation import ByOption
+from retain.opening import opened
+from retain.options import JsonOption, NowOption, WorkspaceOption, instant
+from retain.printing import print_json, say
+from retain.stock import show_stock
+
+PoolArgument = Annotated[str, typer.Argument(metavar="POOL", help="The pool's name, as offers.yaml writes it.")]
+
+codes = typer.Typer(
+    name="codes", help="Pools of codes: bring them in, see the stock, check a code.", no_args_is_help=True
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these groups of commands to the command line."""
+    codes.command("import")(import_)
+    codes.command("list")(list_)
+    codes.command("release")(release)
+    codes.command("check")(check)
+    app.add_typer(codes)
+
+
+def import_(
+    pool: PoolArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV: one code a line, or code,expires_on.")],
+    expires: Annotated[
+        str | None, typer.Option("--expires", metavar="DAY", help="The last day on which the shop takes them.")
+    ] = None,
+    by: ByOption = "operator",
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the shop's codes into a pool.
+
+    Importing the same file again changes nothing; a code that stands twice in it counts once.
+    """
+    from flows.steps.import_codes import import_code_file
+
+    with opened(workspace) as ws:
+        done = import_code_file(ws, pool, file, expires_on=_day(expires), now=instant(now), actor=by)
+    counts = {"added": done.added, "known": done.known, "repeated": done.repeated}
+    if as_json:
+        print_json({"pool": pool, **counts})
+        return
+    say(f"{pool}: {done.added:,} codes added, {done.known:,} known already, {done.repeated:,} twice in the file")
+
+
+def list_(workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
+    """Show what every pool has left.
+
+    Low: another run as large as the last one would find too few.
+    """
+    from flows.steps.offer_codes import show_pools
+
+    with opened(workspace) as ws:
+        pools = show_pools(ws, at=instant(now))
+    if as_json:
+        print_json({"pools": pools})
+        return
+    show_stock(pools)
+    if not pools:
+        say("no pools yet; next: retain codes import POOL FILE")
+
+
+def release(
+    pool: PoolArgument,
+    by: ByOption = "operator",
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take back codes that nobody can have seen.
+
+    Only those of ended experiments whose messages were all skipped before an attempt was made to send one. A code that
+    was shown, or may have been, is never given to anybody else.
+    """
+    from flows.steps.import_codes import release_codes
+
+    with opened(workspace) as ws:
+        released = release_codes(ws, pool, now=instant(now), actor=by)
+    if as_json:
+        print_json({"pool": pool, "released": released})
+    else:
+        say(f"{pool}: {released:,} codes are free again")
+
+
+def check(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="The code as a customer typed it.")],
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell whether a code is one of ours, of which offer, and whether it still holds.
+
+    Exit code 1 where it is not, or holds no more: a till can ask.
+    """
+    from flows.steps.import_codes import check_code
+
+    with opened(workspace) as ws:
+        found = check_code(ws, code, now=instant(now))
+    good = found["known"] and found.get("holds", True)
+    if as_json:
+        print_json(found)
+    elif not found["known"]:
+        say("not one of ours")
+    else:
+        offers = ", ".join(found["offers"]) or "no offer of the book"
+        ended = "" if good else f"; it ended {found['expires_at']}"
+        say(f"a {found['kind']} code of {offers}{ended}")
+    if not good:
+        raise typer.Exit(1)
+
+
+def _day(text: str | None) -> date | None:
+    if text is None:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{text}" is no day; expected one such as 2026-12-31', param_hint="--expires"
+        ) from None
