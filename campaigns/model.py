@@ -10,7 +10,7 @@ from campaigns.arm_terms import Arm, Step
 from campaigns.audience_terms import Audience, Budget, Caps
 from campaigns.experiment_terms import Experiment, Feedback
 from campaigns.timing_terms import Timing
-from campaigns.words import CONTROL, Cron, Part, Slug, Status, TimeZone
+from campaigns.words import CONTROL, DEFAULT_TOPIC, Cron, Part, Slug, Status, TimeZone, Topic
 
 
 class Schedule(Part):
@@ -31,10 +31,14 @@ class Campaign(Part):
     """One line for people."""
     owner: str = ""
     """Who answers for it."""
+    topic: Topic = DEFAULT_TOPIC
+    """What it is about. Customers consent to topics, and may opt out of one topic without losing the others."""
     version: str = ""
     """A note on the state of the file; retain writes one when a decision changes the file."""
     status: Status = "draft"
     """Only an active campaign runs by itself."""
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    """Who comes first when several campaigns want one customer or the last place of a cap: the larger number."""
     schedule: Schedule | None = None
     """Without it the campaign runs only when somebody runs it."""
     audience: Audience

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from campaigns.arm_times import ArmTimes, Members, arm_times, place_messages
+from campaigns.best_hours import hours_at
+from campaigns.draw import RETURNING, draw, units_of, withheld_arms
 from campaigns.eligibility import HoldoutRule, Reach, Standing, screen
-from campaigns.send_times import SendTime, StepTiming, Zones, plan_send_times, resolve_zones
+from campaigns.send_times import SendLimits, StepTiming
+from campaigns.shared_addresses import beyond_the_first
+from campaigns.tiers import TierRule
 from campaigns.timing import Window
-from experiments.assign import draw_arms, fractions
+from campaigns.whereabouts import Zones, resolve_zones
+from campaigns.words import CONTROL
+from experiments.assign import fractions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,11 +29,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepRule:
-    """One step of an arm: the channels that would do, in order of preference, and its timing."""
+    """One message of an arm: the channels that would do, in order of preference, and its timing.
+
+    `number` is its step's place in the file (0: its own place in the arm), `turn` the how-manieth of its step it is.
+    """
 
     channels: tuple[str, ...]
     template: str
     timing: StepTiming
+    number: int = 0
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,8 @@ class ArmRule:
     offer: str | None = None
     offer_ends_at: datetime | None = None
     discount_cost: float = 0.0
+    tiers: TierRule | None = None
+    """How its customers are told apart where its offer has tiers; `discount_cost` is then of no account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,9 @@ class PlanRules:
     prices: Mapping[str, float] | None = None
     """Expected price of one message, by channel."""
     allow_open_complaint: bool = False
+    unit: Literal["customer", "household"] = "customer"
+    holdback_salt: str = "holdback"
+    """Decides who stays where control becomes smaller after a promotion; the same in every epoch."""
 
     @property
     def weights(self) -> tuple[tuple[str, float], ...]:
@@ -81,12 +99,16 @@ class Plan:
     reasons: pd.DataFrame
     """customer_id, reason: everyone of the audience who does not take part."""
     assignments: pd.DataFrame
-    """customer_id, arm."""
+    """customer_id, arm, stratum ("returning" where an earlier epoch's draw counted), unit (of a household)."""
     messages: pd.DataFrame
-    """customer_id, arm, step, channel, template, offer, zones, not_before, closes_at, expires_at."""
+    """customer_id, arm, step, turn, channel, template, offer, zones, place, not_before, closes_at, expires_at."""
+    withheld: pd.DataFrame
+    """customer_id, step, channel, zones, at: what control would be sent if it were no control; it counts against caps."""
     zone_sources: Mapping[str, int]
     message_cost: float
     discount_liability: float
+    promised: pd.DataFrame
+    """arm, offer (NAME, or NAME/TIER), customers, cost: what is promised, and what it is expected to cost."""
 
     @property
     def eligible(self) -> int:
@@ -97,11 +119,13 @@ class Plan:
 def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) -> Plan:
     """Screen the candidates, draw the arms and lay out the messages.
 
-    `candidates` has the columns of `select_segment` and is sorted by customer_id. The same input gives the same plan.
+    `candidates` has the columns of `select_segment`, where a trigger brings them in also triggered_at, from which their
+    delays count then, and is sorted by customer_id. The same input gives the same plan.
     """
     reach = Reach(candidates, standing)
+    units = units_of(candidates, rules.unit)
     zones = resolve_zones(candidates, default=rules.default_zone)
-    times = {arm.name: _times_by_level(arm, zones, rules) for arm in rules.arms}
+    times = {arm.name: _times_of(arm, candidates, zones, reach, rules) for arm in rules.arms}
     reasons = screen(
         candidates,
         needs=sorted({step.channels for arm in rules.arms for step in arm.steps}),
@@ -109,48 +133,69 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
         standing=standing,
         holdout=rules.holdout,
         allow_open_complaint=rules.allow_open_complaint,
+        units=units,
     )
-    sendable = np.array(
-        [all(t[level] is not None for t in times.values()) for level in range(len(zones.levels))] or [True]
-    )
-    reasons[(reasons == "") & ~sendable[zones.codes]] = "no_send_time"
+    for moments in times.values():
+        reasons[(reasons == "") & ~moments.sendable] = "no_send_time"
     ids = candidates["customer_id"].to_numpy(dtype=object)
+    if standing.sharing.names:
+        open_rows = np.flatnonzero(reasons == "")
+        reasons[open_rows[beyond_the_first(ids[open_rows].tolist(), standing.sharing)]] = "shared_address"
     open_rows = np.flatnonzero(reasons == "")
-    arms = np.asarray(draw_arms(ids[open_rows].tolist(), salt=rules.salt, weights=rules.weights), dtype=object)
-    _apply_limits(reasons, open_rows, ids, arms, rules)
+    drawn = draw(
+        units[open_rows],
+        ids[open_rows],
+        salt=rules.salt,
+        weights=rules.weights,
+        before=standing.before,
+        holdback_salt=rules.holdback_salt,
+    )
+    arms = drawn.arms
+    promises = _promises(candidates, open_rows, arms, rules)
+    _apply_limits(reasons, open_rows, units, arms, rules, promises[1])
     kept = reasons[open_rows] == ""
     rows, arms = open_rows[kept], arms[kept]
-    messages = _lay_out_messages(ids, rows, arms, times=times, zones=zones, reach=reach, rules=rules)
+    offers, costs = promises[0][kept], promises[1][kept]
+    lay_out = partial(_lay_out_messages, ids, times=times, zones=zones, reach=reach, rules=rules)
+    messages = lay_out(rows, arms, offers=offers)
     return Plan(
         audience=len(candidates),
         skipped=_count(reasons),
         reasons=pd.DataFrame({"customer_id": ids[reasons != ""], "reason": reasons[reasons != ""]}),
-        assignments=pd.DataFrame({"customer_id": ids[rows], "arm": arms}),
+        assignments=_assignments(ids[rows], arms, drawn.returning[kept], units[rows], rules),
         messages=messages,
+        withheld=_withheld(lay_out, rows, arms, units, rules),
         zone_sources=zones.sources,
         message_cost=float(messages["channel"].map(dict(rules.prices or {})).fillna(0.0).sum()),
-        discount_liability=float(sum(arm.discount_cost * int((arms == arm.name).sum()) for arm in rules.arms)),
+        discount_liability=float(costs.sum()),
+        promised=_count_promised(arms, offers, costs),
     )
 
 
-def _times_by_level(arm: ArmRule, zones: Zones, rules: PlanRules) -> list[tuple[SendTime, ...] | None]:
+def _times_of(arm: ArmRule, candidates: pd.DataFrame, zones: Zones, reach: Reach, rules: PlanRules) -> ArmTimes:
+    everybody = np.arange(len(candidates), dtype=np.intp)
+    channels = [reach.first_open(step.channels, everybody) for step in arm.steps]
     steps = [step.timing for step in arm.steps]
-    return [
-        plan_send_times(steps, level, as_of=rules.as_of, quiet=rules.quiet, offer_ends_at=arm.offer_ends_at)
-        for level in zones.levels
-    ]
+    hours = hours_at(steps, channels, candidates, zones, as_of=rules.as_of, salt=rules.salt)
+    limits = SendLimits(rules.as_of, rules.quiet, arm.offer_ends_at)
+    begins = candidates["triggered_at"] if "triggered_at" in candidates else None
+    return arm_times(arm.name, steps, zones, list(zip(channels, hours, strict=True)), limits, begins=begins)
 
 
 def _apply_limits(
     reasons: NDArray[np.object_],
     rows: NDArray[np.intp],
-    ids: NDArray[np.object_],
+    units: NDArray[np.object_],
     arms: NDArray[np.object_],
     rules: PlanRules,
+    discounts: NDArray[np.float64],
 ) -> None:
-    """Mark those beyond the limits, in the order of a hash of their own: no list order is favoured."""
+    """Mark those beyond the limits, in the order of a hash of their own: no list order is favoured.
+
+    A household takes part as a whole or not at all.
+    """
     limits = rules.limits
-    order = np.argsort(fractions(f"{rules.salt}.limit", ids[rows].tolist()), kind="stable")
+    order = np.argsort(fractions(f"{rules.salt}.limit", units[rows].tolist()), kind="stable")
     if limits.customers is not None:
         reasons[rows[order[limits.customers :]]] = "over_limit"
         order = order[: limits.customers]
@@ -158,15 +203,51 @@ def _apply_limits(
     uses: list[tuple[float | None, dict[str, float]]] = [
         (limits.messages, {arm.name: float(len(arm.steps)) for arm in rules.arms}),
         (limits.cost, {arm.name: sum(_dearest(step, prices) for step in arm.steps) for arm in rules.arms}),
-        (limits.discounts, {arm.name: arm.discount_cost for arm in rules.arms}),
     ]
     for limit, use in uses:
-        if limit is None:
+        order = _keep_within(limit, np.array([use.get(str(arm), 0.0) for arm in arms[order]]), reasons, rows, order)
+    _keep_within(limits.discounts, discounts[order], reasons, rows, order)
+    if rules.unit == "household":
+        beyond = {units[row]: reasons[row] for row in rows if reasons[row]}
+        for row in rows:
+            reasons[row] = beyond.get(units[row], "")
+
+
+def _keep_within(
+    limit: float | None,
+    uses: NDArray[np.float64],
+    reasons: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    order: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """Those of `order` whose uses fit into the limit together; the others are marked."""
+    if limit is None:
+        return order
+    fits = int(np.searchsorted(np.cumsum(uses), limit * (1 + 1e-12), side="right"))
+    reasons[rows[order[fits:]]] = "over_budget"
+    return order[:fits]
+
+
+def _promises(
+    candidates: pd.DataFrame, rows: NDArray[np.intp], arms: NDArray[np.object_], rules: PlanRules
+) -> tuple[NDArray[np.object_], NDArray[np.float64]]:
+    """What each of the rows is promised (NAME or NAME/TIER, None for nothing), and what that is expected to cost."""
+    offers, costs = np.full(len(rows), None, dtype=object), np.zeros(len(rows))
+    for arm in rules.arms:
+        members = np.flatnonzero(arms == arm.name)
+        if arm.tiers is None:
+            offers[members], costs[members] = arm.offer, arm.discount_cost
             continue
-        spent = np.cumsum([use.get(str(arm), 0.0) for arm in arms[order]])
-        fits = int(np.searchsorted(spent, limit * (1 + 1e-12), side="right"))
-        reasons[rows[order[fits:]]] = "over_budget"
-        order = order[:fits]
+        tiers = arm.tiers.tiers_of(candidates.iloc[rows[members]])
+        offers[members] = [f"{arm.offer}/{tier}" for tier in tiers]
+        costs[members] = arm.tiers.costs_of(tiers)
+    return offers, costs
+
+
+def _count_promised(arms: NDArray[np.object_], offers: NDArray[np.object_], costs: NDArray[np.float64]) -> pd.DataFrame:
+    frame = pd.DataFrame({"arm": arms, "offer": offers, "cost": costs}).dropna(subset=["offer"])
+    counted = frame.groupby(["arm", "offer"], sort=True)["cost"].agg(["size", "sum"]).reset_index()
+    return counted.rename(columns={"size": "customers", "sum": "cost"})
 
 
 def _dearest(step: StepRule, prices: Mapping[str, float]) -> float:
@@ -178,41 +259,84 @@ def _lay_out_messages(
     rows: NDArray[np.intp],
     arms: NDArray[np.object_],
     *,
-    times: Mapping[str, Sequence[tuple[SendTime, ...] | None]],
+    offers: NDArray[np.object_],
+    times: Mapping[str, ArmTimes],
     zones: Zones,
     reach: Reach,
     rules: PlanRules,
 ) -> pd.DataFrame:
     parts = [_empty_messages()]
-    names = np.array([",".join(level) for level in zones.levels], dtype=object)
+    names = np.array([",".join(level.zones) for level in zones.levels], dtype=object)
+    places = np.array([level.place for level in zones.levels], dtype=object)
+    laid = {arm.name: _members(times[arm.name], rows[arms == arm.name], ids, rules) for arm in rules.arms}
+    place_messages(list(laid.values()))
     for arm in rules.arms:
-        members = rows[arms == arm.name]
+        members = laid[arm.name].rows
         levels = zones.codes[members]
         for number, step in enumerate(arm.steps, start=1):
-            moments = [moment[number - 1] if moment else None for moment in times[arm.name]]
             part: dict[str, object] = {
                 "customer_id": ids[members],
                 "arm": arm.name,
-                "step": number,
+                "step": step.number or number,
+                "turn": step.turn,
                 "channel": reach.first_open(step.channels, members),
                 "template": step.template,
-                "offer": arm.offer,
+                "offer": offers[arms == arm.name],
                 "zones": names[levels],
+                "place": places[levels],
             }
+            moments = laid[arm.name].placed[number - 1]
             for column in ("not_before", "closes_at", "expires_at"):
-                instants = [pd.NaT if m is None else pd.Timestamp(getattr(m, column)) for m in moments]
-                part[column] = pd.Series(instants, dtype="datetime64[us, UTC]").array[levels]
+                part[column] = pd.to_datetime(getattr(moments, column), unit="us", utc=True).as_unit("us")
             parts.append(pd.DataFrame(part))
-    frame = pd.concat(parts, ignore_index=True).astype({"step": "int64"})
-    return frame.sort_values(["customer_id", "step"], kind="stable", ignore_index=True)
+    frame = pd.concat(parts, ignore_index=True).astype({"step": "int64", "turn": "int64"})
+    return frame.sort_values(["customer_id", "step", "turn"], kind="stable", ignore_index=True)
+
+
+def _assignments(
+    ids: NDArray[np.object_],
+    arms: NDArray[np.object_],
+    returning: NDArray[np.bool_],
+    units: NDArray[np.object_],
+    rules: PlanRules,
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "customer_id": ids,
+            "arm": arms,
+            "stratum": np.where(returning, RETURNING, None),
+            "unit": units if rules.unit == "household" else None,
+        }
+    )
+
+
+def _withheld(
+    lay_out: Callable[..., pd.DataFrame],
+    rows: NDArray[np.intp],
+    arms: NDArray[np.object_],
+    units: NDArray[np.object_],
+    rules: PlanRules,
+) -> pd.DataFrame:
+    """What control would be sent: the messages of the arm that each would have without control."""
+    control = rows[arms == CONTROL]
+    instead = withheld_arms(units[control], salt=rules.salt, weights=rules.weights)
+    offers = np.full(len(control), None, dtype=object)
+    frame = lay_out(control, instead, offers=offers)[["customer_id", "step", "channel", "zones", "not_before"]]
+    # every message has a number of its own here, those of one step too
+    return frame.rename(columns={"not_before": "at"}).assign(step=frame.groupby("customer_id").cumcount() + 1)
+
+
+def _members(times: ArmTimes, rows: NDArray[np.intp], ids: NDArray[np.object_], rules: PlanRules) -> Members:
+    return Members(times, rows, np.asarray(fractions(f"{rules.salt}.moment", ids[rows].tolist())))
 
 
 def _empty_messages() -> pd.DataFrame:
-    texts = ("customer_id", "arm", "channel", "template", "offer", "zones")
+    texts = ("customer_id", "arm", "channel", "template", "offer", "zones", "place")
     frame = pd.DataFrame({name: pd.Series(dtype=object) for name in texts})
     for name in ("not_before", "closes_at", "expires_at"):
         frame[name] = pd.Series(dtype="datetime64[us, UTC]")
     frame.insert(2, "step", pd.Series(dtype="int64"))
+    frame.insert(3, "turn", pd.Series(dtype="int64"))
     return frame
 
 

@@ -18,8 +18,12 @@ from experiments.metrics import METRICS
 Channel = Literal["sms", "email", "push"]
 Status = Literal["draft", "active", "paused", "archived"]
 IfLate = Literal["skip", "next_window", "send"]
-CapScope = Literal["all", "sms", "email", "push"]
+CapScope = Literal["all", "sms", "email", "push", "topic"]
 
+DEFAULT_TOPIC: Final = "marketing"
+"""What a campaign is about that does not say."""
+EVERY_TOPIC: Final = "all"
+"""Stands for all topics in a consent or an opt-out; no campaign may be about it."""
 CONTROL: Final = "control"
 """The name of the arm that gets nothing."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -44,6 +48,12 @@ def _parse_slug(value: object) -> str:
             f"expected lower-case letters, digits and single dashes such as winback-90d, got {show(value)}"
         )
     return value
+
+
+def _parse_topic(value: object) -> str:
+    if value == EVERY_TOPIC:
+        raise ValueError(f'expected one topic such as {DEFAULT_TOPIC}; "{EVERY_TOPIC}" stands for every topic at once')
+    return _parse_slug(value)
 
 
 def _parse_template(value: object) -> str:
@@ -90,8 +100,15 @@ def for_all(value: object) -> object:
     return value if isinstance(value, Mapping) else {"all": value}
 
 
-def either(pattern: str, *examples: object) -> WithJsonSchema:
-    one = {"type": "string", "pattern": pattern}
+def one_or_more(value: object) -> object:
+    """One value stands for a list of itself."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def either(pattern: str, *examples: object, several: bool = False) -> WithJsonSchema:
+    one: dict[str, object] = {"type": "string", "pattern": pattern}
+    if several:
+        one = {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
     by_scope = {
         "type": "object",
         "properties": dict.fromkeys(get_args(CapScope), one),
@@ -105,6 +122,11 @@ Slug = Annotated[
     str,
     BeforeValidator(_parse_slug),
     WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 64}),
+]
+Topic = Annotated[
+    str,
+    BeforeValidator(_parse_topic),
+    WithJsonSchema({"type": "string", "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "not": {"const": "all"}}),
 ]
 TemplateName = Annotated[
     str, BeforeValidator(_parse_template), WithJsonSchema({"type": "string", "pattern": "^[a-z0-9][a-z0-9_]*$"})

@@ -14,6 +14,7 @@ from pathlib import Path
 from campaigns.book import Book, CampaignFile, load_book, load_campaign, load_usable
 from campaigns.problems import Problem
 from campaigns.timing import use_wheel_tzdata
+from channels.addresses import MacKey
 from channels.provider import Provider
 from channels.render import Renderer
 from flows.provider_wiring import make_providers as make_providers
@@ -71,6 +72,11 @@ class Workspace:
         if path.is_file():
             old.append(path.read_text(encoding="ascii").strip())
         return tuple(dict.fromkeys([self.secret, *old]))
+
+    @cached_property
+    def mac_keys(self) -> tuple[MacKey, ...]:
+        """The keys under which addresses are known again that must not be written to, the present one first."""
+        return tuple(MacKey(key) for key in self.link_keys)
 
     def close(self) -> None:
         """Give back every connection."""

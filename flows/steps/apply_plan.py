@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campaigns.errors import CampaignError
-from campaigns.offers import offer_code
-from flows.steps.ledger_standing import begin_epoch
+from campaigns.exit_conditions import conditions_of_step, write_conditions
+from flows.steps.ledger_standing import begin_epoch, layer_of
+from flows.steps.offer_codes import open_offers, refuse_low_stock, with_codes
+from flows.steps.programme import note_holdout
 from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, content_hash, plan_campaign
 from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
 
@@ -91,7 +93,9 @@ def apply_plan(
     summary = planned.summary
     if not planned.plan.eligible and not _has_begun(ws, planned):
         return _applied(planned, assigned={}, messages=0)
-    begin_epoch(ws, planned.epoch, planned.design, now=now)
+    refuse_low_stock(ws, planned)
+    note_holdout(ws, at=planned.as_of)
+    begin_epoch(ws, planned.epoch, planned.design, now=now, topic=campaign.topic)
     wave = Wave(
         experiment_id=planned.epoch.experiment_id,
         as_of=planned.as_of,
@@ -99,11 +103,13 @@ def apply_plan(
         plan_hash=planned.plan_hash,
         config_hash=summary["hashes"]["config"],
         facts_fingerprint=summary["hashes"]["facts"],
+        tzdata=summary["tzdata"],
         planned={arm: counts["planned"] for arm, counts in summary["arms"].items()},
         skipped=summary["skipped"],
         weights=dict(planned.allocation.weights),
+        layer=layer_of(ws, campaign),
     )
-    recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress))
+    recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress), opening=open_offers(planned))
     return _applied(planned, assigned=recorded.assigned, messages=sum(recorded.messages.values()))
 
 
@@ -203,36 +209,24 @@ def _moved_share(path: Path, now: pd.DataFrame) -> float | None:
 def _batches(
     ws: Workspace, planned: PlannedCampaign, progress: Callable[[int, int], None] | None
 ) -> Iterator[WaveBatch]:
-    messages = planned.plan.messages.assign(
-        code=np.asarray(_codes(ws, planned), dtype=object),
+    messages = with_codes(ws, planned).assign(
         unless=np.asarray(_exits(planned), dtype=object),
         cost_micros=np.asarray(_costs(ws, planned), dtype=np.int64),
     )
     total, done = len(planned.plan.assignments), 0
-    for batch in wave_batches(planned.plan.assignments, messages):
+    for batch in wave_batches(planned.plan.assignments, messages, planned.plan.withheld):
         yield batch
         done += len(batch.assignments)
         if progress is not None:
             progress(done, total)
 
 
-def _codes(ws: Workspace, planned: PlannedCampaign) -> list[str | None]:
-    """The code of each message's offer; the same for every step of one customer."""
-    offers, experiment = planned.file.offers, planned.epoch.experiment_id
-    messages = planned.plan.messages
-    with_code = {name for name, offer in offers.items() if offer.terms.code is not None}
-    return [
-        offer_code(offers[offer], secret=ws.secret, experiment_id=experiment, customer_id=customer)
-        if offer in with_code
-        else None
-        for customer, offer in zip(messages["customer_id"], messages["offer"], strict=True)
-    ]
-
-
 def _exits(planned: PlannedCampaign) -> list[str | None]:
     arms = planned.file.campaign.arms
     conditions = {
-        (name, number): step.unless for name, arm in arms.items() for number, step in enumerate(arm.steps, start=1)
+        (name, number): write_conditions(conditions_of_step(step))
+        for name, arm in arms.items()
+        for number, step in enumerate(arm.steps, start=1)
     }
     messages = planned.plan.messages
     return [conditions[key] for key in zip(messages["arm"], messages["step"], strict=True)]

@@ -15,12 +15,15 @@ from channels.errors import ChannelError
 from channels.message import Outgoing
 from channels.provider import Provider, SendResult
 from flows.steps.dispatch_pace import Pace, accounts_of, running_clock
+from flows.steps.guard_reputation import pause_harmful
 from flows.steps.late_messages import put_off_late_messages
+from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.reconcile_doubts import reconcile_doubts
 from flows.steps.sending_rules import Sending, read_sending
-from flows.steps.settlements import Attempt, settlement_of, suppressions_from
+from flows.steps.settlements import Attempt, is_bounce, settlement_of, suppressions_from
 from warehouse.facts.outcomes import purchased_since
+from warehouse.ledger.claim_rules import campaign_of
 from warehouse.ledger.outbox import (
     ClaimedMessage,
     ClaimRequest,
@@ -32,7 +35,9 @@ from warehouse.ledger.outbox import (
     skip,
     sweep,
 )
+from warehouse.ledger.reputation import count_sent, count_troubles
 from warehouse.ledger.suppressions import suppress_many
+from warehouse.ledger.switches import switches
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
@@ -59,6 +64,8 @@ class Delivered:
     """Campaign -> why none of its messages may leave until somebody acts."""
     resting: dict[str, str] = field(default_factory=dict)
     """Channel -> why its account is left alone for now."""
+    paused: dict[str, str] = field(default_factory=dict)
+    """Scope (a campaign, a channel, "*") -> why it is paused."""
 
     def counts(self) -> dict[str, int]:
         """The counts as plain numbers; `skipped` is the sum over its reasons."""
@@ -71,10 +78,14 @@ class Delivered:
             "put_off": self.put_off,
         }
 
+    def stopped(self) -> dict[str, dict[str, str]]:
+        """What keeps messages back, and why: campaigns held, accounts resting, scopes paused."""
+        return {"held": self.held, "resting": self.resting, "paused": self.paused}
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         skipped = dict(sorted((+self.skipped).items()))
-        return {**self.counts(), "skipped_because": skipped, "held": self.held, "resting": self.resting}
+        return {**self.counts(), "skipped_because": skipped, **self.stopped()}
 
 
 def deliver_messages(
@@ -103,11 +114,14 @@ def deliver_messages(
             delivered.sent += reconcile_doubts(ws, sending, now=now, runner=runner).found
             put_off_late_messages(ws, sending, now, delivered)
             rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
+            pause_harmful(ws, now=now)
             run = _Run(ContentMaker(ws, sending), sending, delivered, worker, now, runner, pace, rng)
             _send_all(ws, run, limit, progress)
         finally:
             runner.run(_close(list(ws.providers.values())))
     delivered.resting.update(pace.resting())
+    with ws.ledger.read() as tx:
+        delivered.paused.update({switch.scope: switch.reason for switch in switches(tx) if switch.paused})
     return delivered
 
 
@@ -123,6 +137,8 @@ class _Run:
     runner: asyncio.Runner
     pace: Pace
     rng: random.Random
+    hours: Mapping[str, Hours] = field(default_factory=dict)
+    """Of each message claimed last: when it may leave."""
 
 
 def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[int, int], None] | None) -> None:
@@ -158,7 +174,7 @@ def _request(run: _Run, channels: Sequence[str], limit: int) -> ClaimRequest:
 
 def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> None:
     fence = claimed[0].fence
-    claimed = _leave_out_buyers(ws, claimed, run)
+    claimed = _look_at_clock(ws, _leave_out_buyers(ws, claimed, run), run)
     ready, unsendable = run.maker.make(claimed)
     held = {message.message_key for message, why in unsendable if why.hold}
     for message, why in unsendable:
@@ -187,6 +203,15 @@ def _leave_out_buyers(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Ru
     return [m for m in claimed if m.message_key not in leaving]
 
 
+def _look_at_clock(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> list[ClaimedMessage]:
+    """Keep back what law, quiet hours or a holiday forbid at this very minute where the customer lives."""
+    looked = look_at_clock(ws, run.sending, claimed, run.now)
+    run.hours = looked.hours
+    run.delivered.put_off += looked.put_off
+    run.delivered.skipped[OUTSIDE_HOURS] += looked.skipped
+    return looked.messages
+
+
 def _send_paced(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tries: Mapping[str, int]) -> None:
     """Send a channel's messages as fast as its account may be used; what must wait for it goes back."""
     channel = messages[0].channel
@@ -203,7 +228,10 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
     """Commit the intent, send what it allows, record what became of it."""
     provider = ws.providers[messages[0].channel]
     keys = [message.key for message in messages]
-    allowed = set(intend(ws.ledger, keys, run.worker, fence, run.now, margin=SEND_TIMEOUT))
+    # the clock has gone on while the account was waited for
+    still_allowed = [key for key in keys if run.hours[key].allow(run.now)]
+    where = run.maker.addressed
+    allowed = set(intend(ws.ledger, still_allowed, run.worker, fence, run.now, margin=SEND_TIMEOUT, addressed=where))
     batch = {message.key: message for message in messages if message.key in allowed}
     release(ws.ledger, [key for key in keys if key not in allowed], run.worker, fence, run.now)
     if not batch:
@@ -224,6 +252,18 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
         ],
     )
     run.pace.learn(provider.channel, results)
+    _count_harm(ws, run, results, batch)
+
+
+def _count_harm(ws: Workspace, run: _Run, results: Sequence[SendResult], batch: Mapping[str, Outgoing]) -> None:
+    """Count what was taken, or refused for its address; a refusal may be the one that is too many."""
+    refused = [result.key for result in results if is_bounce(result)]
+    taken = [result.key for result in results if result.outcome == "accepted"]
+    counted = [(campaign_of(key.partition("/")[0]), batch[key].channel) for key in (*taken, *refused)]
+    count_sent(ws.ledger, counted, at=run.now)
+    if refused:
+        count_troubles(ws.ledger, [(key, "bounce") for key in refused], at=run.now)
+        pause_harmful(ws, now=run.now)
 
 
 async def _send_batch(provider: Provider, batch: Sequence[Outgoing], now: datetime) -> list[SendResult]:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from campaigns.eligibility import CHANNELS, Standing
-from campaigns.offers import expected_cost
 from campaigns.plan import Limits
+from campaigns.words import DEFAULT_TOPIC
+from flows.steps.cap_rules import caps_of
 from flows.steps.planning_rules import experiment_name, freeze_design
-from flows.steps.sending_rules import campaign_rules
-from warehouse.ledger.assignments import layer_busy
-from warehouse.ledger.experiments import current_experiment, end_experiment, experiments, latest_epoch, start_experiment
-from warehouse.ledger.standing import assigned_elsewhen, assigned_in_earlier_epochs, customers_at_cap, promised
+from warehouse.ledger.experiments import current_experiment, end_experiment, latest_epoch, start_experiment
+from warehouse.ledger.layers import Layer, layer_busy, resting, taken_lately
+from warehouse.ledger.promises import promised_cost
+from warehouse.ledger.standing import (
+    assigned_elsewhen,
+    assigned_in_earlier_epochs,
+    customers_at_cap,
+    earlier_draws,
+    promised,
+    units_elsewhen,
+)
 from warehouse.ledger.suppressions import suppressed
-from warehouse.ledger.waves import waves
+from warehouse.ledger.waves import wave_id_of
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
@@ -53,29 +61,34 @@ def find_epoch(ws: Workspace, file: CampaignFile) -> Epoch:
     return Epoch(campaign.name, latest + 1, is_new=True, ends=running.experiment_id)
 
 
-def begin_epoch(ws: Workspace, epoch: Epoch, design: Design, *, now: datetime) -> None:
+def begin_epoch(ws: Workspace, epoch: Epoch, design: Design, *, now: datetime, topic: str = DEFAULT_TOPIC) -> None:
     """Record the design of a new epoch, and end the one it replaces. Does nothing for a running one."""
     if not epoch.is_new:
         return
     with ws.ledger.begin() as tx:
         if epoch.ends is not None:
             end_experiment(tx, epoch.ends, reason="design changed", ended_at=now)
-        start_experiment(tx, design.to_json(), design_hash=design.content_hash(), started_at=now)
+        start_experiment(tx, design.to_json(), design_hash=design.content_hash(), started_at=now, topic=topic)
 
 
 def read_standing(ws: Workspace, campaign: Campaign, epoch: Epoch, *, as_of: datetime) -> Standing:
     """The customers whom the ledger keeps out of a run as of an instant, by reason."""
     reentry_after = campaign.audience.reentry_after
     experiment_id = epoch.experiment_id
-    caps = campaign_rules(campaign).caps
+    caps = caps_of(campaign, ws.settings)
     since = None if reentry_after is None else as_of - reentry_after
+    layer, rest = layer_of(ws, campaign), ws.settings.policy.cool_off
     with ws.ledger.read() as tx:
         return Standing(
             already_assigned=assigned_elsewhen(tx, experiment_id, as_of),
             reentry_too_soon=assigned_in_earlier_epochs(tx, campaign.name, experiment_id, since=since),
-            rival_campaign=layer_busy(tx, _rivals(ws, campaign), as_of=as_of),
+            rival_campaign=layer_busy(tx, layer.rivals, as_of=as_of),
+            cooling_off=resting(tx, layer, as_of=as_of)
+            | (set() if rest is None else taken_lately(tx, campaign.name, as_of=as_of, within=rest)),
             capped=customers_at_cap(tx, caps, at=as_of, experiment_id=experiment_id),
-            suppressed={channel: suppressed(tx, channel) for channel in CHANNELS},
+            suppressed={channel: suppressed(tx, channel, topic=campaign.topic) for channel in CHANNELS},
+            assigned_units=units_elsewhen(tx, experiment_id, as_of),
+            before=earlier_draws(tx, campaign.name, epoch.number),
         )
 
 
@@ -94,23 +107,16 @@ def budget_left(ws: Workspace, file: CampaignFile, epoch: Epoch, *, as_of: datet
 
 
 def _promised_discounts(ws: Workspace, file: CampaignFile, epoch: Epoch, as_of: datetime) -> float:
-    """What the offers of the campaign's other runs are expected to cost, by today's terms."""
-    cost = {
-        name: float(expected_cost(file.offers[arm.offer]).amount)
-        for name, arm in file.campaign.arms.items()
-        if arm.offer is not None
-    }
+    """What the offers of the campaign's other runs were expected to cost when they were applied."""
     with ws.ledger.read() as tx:
-        runs = [run for row in experiments(tx, file.campaign.name) for run in waves(tx, row.experiment_id)]
-    others = [run for run in runs if (run.experiment_id, run.as_of) != (epoch.experiment_id, as_of)]
-    return sum(n * cost.get(arm, 0.0) for run in others for arm, n in run.planned.items())
+        return promised_cost(tx, file.campaign.name, but=wave_id_of(epoch.experiment_id, as_of)) / 1_000_000
 
 
-def _rivals(ws: Workspace, campaign: Campaign) -> list[str]:
-    layer = campaign.audience.exclusive
-    if layer is None:
-        return []
-    files = ws.usable_book[0].campaigns.values()
-    return [
-        f.campaign.name for f in files if f.campaign.audience.exclusive == layer and f.campaign.name != campaign.name
-    ]
+def layer_of(ws: Workspace, campaign: Campaign) -> Layer:
+    """The other campaigns of the campaign's exclusive layer, and how long their customers rest."""
+    name = campaign.audience.exclusive
+    if name is None:
+        return Layer()
+    others = (file.campaign for file in ws.usable_book[0].campaigns.values())
+    rivals = sorted(c.name for c in others if c.audience.exclusive == name and c.name != campaign.name)
+    return Layer(tuple(rivals), campaign.audience.cool_off or timedelta(0))

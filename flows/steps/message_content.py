@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from campaigns.offers import Offer, offer_facts
+from campaigns.offers import find_promise, offer_facts
 from channels.errors import RenderError
 from channels.message import Address, Channel, Outgoing
 from channels.variables import ADDRESS_FIELDS, sample_context
+from flows.steps.address_checks import Addressed, check_addresses
+from flows.steps.offer_codes import code_ends
 from flows.steps.unsubscribe import unsubscribe_urls
 from warehouse.facts.contacts import Contact, look_up_contacts
 from warehouse.ledger.outbox import ClaimedMessage
@@ -36,33 +39,53 @@ class ContentMaker:
         """`sending` holds the campaign files whose offers the messages make."""
         self._ws = ws
         self._sending = sending
+        self.addressed: Mapping[str, Addressed] = {}
+        """Where the messages made last go, by key: an intent asks about these once more."""
 
     def make(self, claimed: Sequence[ClaimedMessage]) -> tuple[list[Outgoing], list[tuple[ClaimedMessage, Unsendable]]]:
         """Split claimed messages into those ready to leave and those that cannot, each with its reason."""
         contacts = look_up_contacts(self._ws.facts, sorted({message.customer_id for message in claimed}))
+        ends = code_ends(self._ws, claimed, self._sending.files)
         links = unsubscribe_urls(self._ws, [(m.customer_id, m.channel) for m in claimed if m.customer_id in contacts])
+        check = check_addresses(self._ws, claimed, contacts, self._sending.topics)
+        self.addressed = check.addressed
         ready: list[Outgoing] = []
         unsendable: list[tuple[ClaimedMessage, Unsendable]] = []
         for message in claimed:
             link = links.get((message.customer_id, message.channel), "")
-            made = self._make_one(message, contacts.get(message.customer_id), link)
+            facts = self._offer_facts(message, contacts.get(message.customer_id), ends.get(message.message_key))
+            reason = check.refused.get(message.message_key)
+            contact = contacts.get(message.customer_id)
+            made = Unsendable(reason) if reason else self._make_one(message, contact, facts, link)
             if isinstance(made, Outgoing):
                 ready.append(made)
             else:
                 unsendable.append((message, made))
         return ready, unsendable
 
-    def _make_one(self, message: ClaimedMessage, contact: Contact | None, link: str) -> Outgoing | Unsendable:
-        if contact is None:
-            return Unsendable("customer_gone")
-        if not contact.consents.get(message.channel, False):
-            return Unsendable("no_consent")
+    def _offer_facts(
+        self, message: ClaimedMessage, contact: Contact | None, code_ends_at: datetime | None
+    ) -> Mapping[str, str]:
+        """What may be said of the offer: the customer's own tier of it, the same in every message."""
+        offer = find_promise(self._sending.files[message.campaign].offers, message.offer)
+        if offer is None or contact is None:
+            return {}
+        return offer_facts(
+            offer,
+            locale=contact.locale,
+            as_of=message.assigned_at,
+            code=message.code,
+            code_ends_at=code_ends_at,
+        )
+
+    def _make_one(
+        self, message: ClaimedMessage, contact: Contact | None, facts: Mapping[str, str], link: str
+    ) -> Outgoing | Unsendable:
         channel = cast(Channel, message.channel)  # the ledger's own check allows no other
-        address = contact.address(channel)
-        if not address:
+        address = None if contact is None else contact.address(channel)
+        if contact is None or not address:  # the address check has seen to it
             return Unsendable("no_address")
-        offer = self._sending.files[message.campaign].offers.get(message.offer or "")
-        context = message_context(message, contact, offer, company=self._ws.settings.company, link=link)
+        context = message_context(message, contact, facts, company=self._ws.settings.company, link=link)
         try:
             content = self._ws.renderer.render(channel, message.template, context, locale=contact.locale)
         except RenderError as error:
@@ -89,12 +112,9 @@ class ContentMaker:
 
 
 def message_context(
-    message: ClaimedMessage, contact: Contact, offer: Offer | None, *, company: Company, link: str
+    message: ClaimedMessage, contact: Contact, facts: Mapping[str, str], *, company: Company, link: str
 ) -> dict[str, Any]:
     """What the template of a message may use (channels/variables.py lists it); no address is among it."""
-    facts: Mapping[str, str] = (
-        {} if offer is None else offer_facts(offer, locale=contact.locale, as_of=message.assigned_at, code=message.code)
-    )
     return {
         "customer": customer_fields(contact),
         "offer": dict(facts),

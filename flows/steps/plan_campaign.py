@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Any, Final
 from campaigns.errors import CampaignError
 from campaigns.model import Campaign
 from campaigns.plan import Plan, PlanRules, make_plan
-from campaigns.timing import tzdata_version
+from campaigns.tiers import tier_features
 from campaigns.words import CONTROL
 from flows.steps.allocate_wave import Allocation, allocate_wave
+from flows.steps.consent_standing import add_consent
 from flows.steps.expected_power import ExpectedPower, expect_power, find_past
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
+from flows.steps.offer_codes import describe_codes
 from flows.steps.planning_rules import config_hash, freeze_design, plan_rules
 from flows.steps.power_forecast import Forecast, forecast, supply_of
+from flows.steps.select_audience import select_audience
+from flows.steps.timing_facts import describe_rules, timing_features, with_best_hours
 from flows.steps.validate_book import refuse_broken_words
-from warehouse.facts.segment_sql import select_segment
+from warehouse.ledger.waves import wave_id_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +58,11 @@ class PlannedCampaign:
         return str(self.summary["hashes"]["plan"])
 
     @property
+    def wave_id(self) -> str:
+        """The id of the wave that applying the plan records."""
+        return wave_id_of(self.epoch.experiment_id, self.as_of)
+
+    @property
     def stamp(self) -> str:
         """The as-of instant as part of a file name."""
         return stamp_of(self.as_of)
@@ -61,7 +70,9 @@ class PlannedCampaign:
     def write(self, folder: Path) -> Path:
         """Write plan.json and assignments.csv into `folder`; the same plan gives the same bytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.plan.assignments.to_csv(folder / "assignments.csv", index=False, lineterminator="\n")
+        self.plan.assignments[["customer_id", "arm"]].to_csv(
+            folder / "assignments.csv", index=False, lineterminator="\n"
+        )
         path = folder / "plan.json"
         text = json.dumps(self.summary, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
@@ -85,16 +96,20 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     notes = refuse_broken_words(ws, file)
     epoch = find_epoch(ws, file)
     standing = read_standing(ws, campaign, epoch, as_of=as_of)
-    candidates = select_segment(ws.facts, file.segment, as_of=as_of, options=ws.feature_options)
+    extra = tier_features(file.offers.values())
+    extra = (*extra, *timing_features(campaign))
+    candidates = select_audience(ws, file, as_of=as_of, extra=extra, phone_origins=True)
+    candidates = with_best_hours(ws, campaign, candidates, as_of=as_of)
+    standing = add_consent(ws, campaign, standing, candidates)
     left = budget_left(ws, file, epoch, as_of=as_of)
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
     design = freeze_design(file, ws.settings, epoch=epoch.number)
     allocation = allocate_wave(ws, design, epoch, as_of=as_of)
     plan = make_plan(candidates, standing, _share_out(rules, allocation))
-    counts = _count_arms(plan, campaign)
-    treated = [counts[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
-    past = find_past(ws, file.segment, design, as_of=as_of, members=candidates["customer_id"])
-    power = expect_power(past.moments, design, n_arm=min(treated, default=0), n_control=counts[CONTROL])
+    units = _count_units(plan, campaign)
+    treated = [units[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
+    past = find_past(ws, file, design, as_of=as_of, members=candidates["customer_id"])
+    power = expect_power(past.moments, design, n_arm=min(treated, default=0), n_control=units[CONTROL])
     supply = supply_of(campaign, plan, past, assigned=len(standing.already_assigned), as_of=as_of)
     outlook = forecast(ws, campaign, design, power, past, supply)
     if epoch.is_new and plan.eligible:
@@ -104,7 +119,8 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     summary = _summarise(ws, file, plan, power, epoch, as_of)
     _say_shares(summary, allocation)
     summary["power"] |= outlook.to_json()
-    summary["warnings"] += notes
+    summary["codes"], short = describe_codes(ws, file, plan.messages, epoch, as_of=as_of)
+    summary["warnings"] += [*notes, *short]
     summary["hashes"]["content"] = content_hash(summary)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
 
@@ -152,14 +168,17 @@ def _summarise(
         "eligible": plan.eligible,
         "skipped": dict(plan.skipped),
         "arms": {arm: _arm_summary(plan, arm, n, dict(campaign.weights)[arm]) for arm, n in counts.items()},
-        "zones": dict(plan.zone_sources),
+        **describe_rules(plan),
         "cost": {
             "messages": f"{plan.message_cost:.2f} {currency}",
             "discounts": f"{plan.discount_liability:.2f} {currency}",
         },
+        "offers": [
+            {"arm": str(arm), "offer": str(offer), "customers": int(n), "cost": f"{cost:.2f} {currency}"}
+            for arm, offer, n, cost in plan.promised[["arm", "offer", "customers", "cost"]].itertuples(index=False)
+        ],
         "power": power.to_json(),
         "decision_on": (as_of + wait).date().isoformat(),
-        "tzdata": tzdata_version(),
         "warnings": _warnings(file, plan, power, as_of=as_of),
         "hashes": {
             "config": config_hash(ws, file),
@@ -179,7 +198,9 @@ def content_hash(summary: dict[str, Any]) -> str:
 
 def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
     """SHA-256 of what a plan would do; facts that moved without changing anything leave it as it is."""
-    kinds = ["arm", "step", "channel", "zones", "not_before", "closes_at", "expires_at"]
+    kinds = ["arm", "offer", "step", "channel", "zones", "place", "not_before", "closes_at", "expires_at"]
+    # by the hour: where messages are spread every one has a moment of its own, which the rest of the plan decides
+    messages = messages.fillna({"offer": ""}).assign(not_before=messages["not_before"].dt.floor("h"))
     groups = messages.groupby(kinds, sort=True).size().reset_index(name="n")
     content = {
         "experiment": summary["experiment"],
@@ -194,6 +215,13 @@ def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
 def _count_arms(plan: Plan, campaign: Campaign) -> dict[str, int]:
     found = plan.assignments["arm"].value_counts()
     return {arm: int(found.get(arm, 0)) for arm, _ in campaign.weights}
+
+
+def _count_units(plan: Plan, campaign: Campaign) -> dict[str, int]:
+    """Customers by arm, or households where these are drawn."""
+    found = plan.assignments.assign(unit=plan.assignments["unit"].fillna(plan.assignments["customer_id"]))
+    units = found.groupby("arm")["unit"].nunique()
+    return {arm: int(units.get(arm, 0)) for arm, _ in campaign.weights}
 
 
 def _arm_summary(plan: Plan, arm: str, n: int, weight: float) -> dict[str, Any]:

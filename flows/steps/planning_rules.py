@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from campaigns.arm_terms import Step
 from campaigns.eligibility import HoldoutRule
 from campaigns.model import Campaign
-from campaigns.offers import Offer, expected_cost, offer_ends_at
+from campaigns.offers import AnyOffer, Offer, TieredOffer, expected_cost, offer_ends_at
 from campaigns.plan import ArmRule, Limits, PlanRules, StepRule
 from campaigns.send_times import StepTiming
-from campaigns.words import CONTROL
+from campaigns.tiers import TierRule
+from campaigns.words import CONTROL, DEFAULT_TOPIC
 from experiments.design import Design, Effect, Guardrail
 
 if TYPE_CHECKING:
@@ -35,9 +36,11 @@ def arm_salt(settings: Settings, campaign: str, epoch: int) -> str:
     return f"{settings.seed}.arm.{campaign}.{epoch}"
 
 
-def holdout_rule(settings: Settings) -> HoldoutRule:
-    """The global holdout with a salt of its own."""
-    return HoldoutRule(settings.holdout.share, f"{settings.seed}.{settings.holdout.salt}")
+def holdout_rule(settings: Settings, *, at: datetime) -> HoldoutRule:
+    """The global holdout at an instant, with a salt of its own that every day of rotation changes."""
+    base = f"{settings.seed}.{settings.holdout.salt}"
+    day = settings.holdout.rotated_on(at)
+    return HoldoutRule(settings.holdout.share, base if day is None else f"{base}.{day.date().isoformat()}")
 
 
 def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned_n: int | None = None) -> Design:
@@ -83,6 +86,8 @@ def treatment_hash(file: CampaignFile) -> str:
     }
     if campaign.experiment.expected_lift is not None:
         content["promoted"] = True
+    if campaign.topic != DEFAULT_TOPIC:
+        content["topic"] = campaign.topic
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -94,7 +99,7 @@ def plan_rules(file: CampaignFile, settings: Settings, *, epoch: int, as_of: dat
         salt=arm_salt(settings, campaign.name, epoch),
         arms=tuple(_arm_rule(campaign, name, file.offers, as_of) for name in campaign.arms),
         control_share=campaign.experiment.control,
-        holdout=holdout_rule(settings),
+        holdout=holdout_rule(settings, at=as_of),
         limits=left,
         default_zone=settings.policy.default_time_zone,
         quiet=settings.policy.quiet_window,
@@ -104,6 +109,8 @@ def plan_rules(file: CampaignFile, settings: Settings, *, epoch: int, as_of: dat
             "push": float(settings.prices.push.amount),
         },
         allow_open_complaint=campaign.audience.allow_open_complaint,
+        unit=campaign.experiment.unit,
+        holdback_salt=f"{settings.seed}.holdback.{campaign.name}",
     )
 
 
@@ -130,23 +137,43 @@ def _file_hash(ws: Workspace, relative: str) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _arm_rule(campaign: Campaign, name: str, offers: Mapping[str, Offer], as_of: datetime) -> ArmRule:
+def _arm_rule(campaign: Campaign, name: str, offers: Mapping[str, AnyOffer], as_of: datetime) -> ArmRule:
     arm = campaign.arms[name]
     offer = offers[arm.offer] if arm.offer else None
-    cost = expected_cost(offer) if offer else None
     return ArmRule(
         name=name,
         share=arm.weight,
-        steps=tuple(StepRule(step.channels, step.template, _step_timing(campaign, name, step)) for step in arm.steps),
+        steps=tuple(
+            rule for number, step in enumerate(arm.steps, start=1) for rule in _turns(campaign, name, number, step)
+        ),
         offer=arm.offer,
         offer_ends_at=offer_ends_at(offer, as_of=as_of) if offer else None,
-        discount_cost=float(cost.amount) if cost else 0.0,
+        discount_cost=float(expected_cost(offer).amount) if isinstance(offer, Offer) else 0.0,
+        tiers=TierRule.of(offer) if isinstance(offer, TieredOffer) else None,
     )
+
+
+def _turns(campaign: Campaign, arm: str, number: int, step: Step) -> Iterator[StepRule]:
+    """The messages of a step: one, or as many as come again at most, each so long after the one before."""
+    timing = _step_timing(campaign, arm, step)
+    for turn in range(1, step.turns + 1):
+        if step.repeat is not None and turn > 1:
+            timing = replace(timing, after=step.repeat.every)
+        yield StepRule(step.channels, step.template, timing, number, turn)
 
 
 def _step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
     timing = campaign.timing_of(arm, step)
-    return StepTiming(step.after, timing.window.window, timing.if_late, timing.max_lateness)
+    return StepTiming(
+        after=step.after,
+        window=timing.window.window,
+        if_late=timing.if_late,
+        max_lateness=timing.max_lateness,
+        at=timing.at,
+        explore=timing.explore,
+        spread=timing.spread,
+        holidays_off=timing.on_holidays == "wait",
+    )
 
 
 def _guardrail(metric: str, rail: campaigns.experiment_terms.Guardrail) -> Guardrail:

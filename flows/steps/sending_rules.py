@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.steps.cap_rules import caps_of
 from warehouse.ledger.experiments import experiments
-from warehouse.ledger.outbox import CampaignRules, Cap
+from warehouse.ledger.outbox import CampaignRules
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
     from campaigns.model import Campaign
     from campaigns.problems import Problem
+    from flows.settings import Settings
     from flows.wiring import Workspace
 
 
@@ -24,6 +26,8 @@ class Sending:
     files: Mapping[str, CampaignFile]
     rules: Mapping[str, CampaignRules]
     held: dict[str, str]
+    topics: Mapping[str, str]
+    """Experiment -> what its messages are about."""
 
 
 def read_sending(ws: Workspace) -> Sending:
@@ -44,8 +48,9 @@ def read_sending(ws: Workspace) -> Sending:
     return Sending(
         experiments={row.experiment_id for row in rows if row.campaign not in held},
         files=files,
-        rules={name: campaign_rules(file.campaign) for name, file in files.items()},
+        rules={name: campaign_rules(file.campaign, ws.settings) for name, file in files.items()},
         held=held,
+        topics={row.experiment_id: row.topic for row in rows},
     )
 
 
@@ -55,16 +60,11 @@ def _why_missing(campaign: str, problems: Sequence[Problem]) -> str:
     return f"no sound file of {campaign} in campaigns/book; first problem there: {problems[0]}"
 
 
-def campaign_rules(campaign: Campaign) -> CampaignRules:
-    """The campaign's caps and budget as the claim checks them."""
-    caps = [
-        Cap(cap.messages, cap.within, None if scope == "all" else scope)
-        for scope, cap in campaign.caps.per_customer.items()
-    ]
-    caps += [Cap(1, gap, None if scope == "all" else scope) for scope, gap in campaign.caps.min_gap.items()]
+def campaign_rules(campaign: Campaign, settings: Settings) -> CampaignRules:
+    """The campaign's and the company's caps, all of which hold, and the budget, as the claim checks them."""
     budget = campaign.budget
     return CampaignRules(
-        caps=tuple(caps),
+        caps=caps_of(campaign, settings),
         max_messages=budget.messages,
         max_cost_micros=None if budget.cost is None else int(budget.cost.amount * 1_000_000),
     )

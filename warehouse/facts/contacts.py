@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,8 @@ class Contact:
     locale: str | None = None
     country: str | None = None
     consents: Mapping[str, bool] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
+    """Channels on which the facts say no in so many words; elsewhere a missing consent may stand in the ledger."""
     attributes: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     def address(self, channel: str) -> str | None:
@@ -55,12 +57,64 @@ def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Con
     return {customer_id: found[customer_id] for customer_id in dict.fromkeys(customer_ids) if customer_id in found}
 
 
+def customers_refusing(facts: Facts, customer_ids: Sequence[str], channel: str) -> set[str]:
+    """Those of the customers whose consent to the channel is no in the facts (and not just missing)."""
+    said = facts.tables.customers.c[f"consent_{channel}"]
+    return {customer_id for customer_id, _ in _values(facts, customer_ids, [said], sa.not_(said))}
+
+
+def each_address(facts: Facts, customer_ids: Sequence[str], channel: str) -> Iterator[tuple[str, str, str | None]]:
+    """The addresses of these customers on a channel, as (customer_id, address, country); those without are left out."""
+    customers = facts.tables.customers
+    address = customers.c[_ADDRESS_OF[channel]]
+    wanted = [address.label("address"), customers.c.country]
+    for customer_id, (value, country) in _values(facts, customer_ids, wanted, address.is_not(None)):
+        yield customer_id, value, country
+
+
+def shared_addresses(facts: Facts, channel: str) -> dict[str, str]:
+    """Every customer who has a channel's address in common with another one -> a name of that address.
+
+    Two spellings are the same up to case and blanks around. The name is a number and tells nothing of the address.
+    """
+    customers = facts.tables.customers
+    spelled = sa.func.lower(sa.func.trim(customers.c[_ADDRESS_OF[channel]]), type_=sa.String())
+    counted = sa.select(spelled.label("spelled")).where(spelled != "").group_by(spelled)
+    repeated = counted.having(sa.func.count() > 1).subquery("repeated")
+    statement = sa.select(customers.c.customer_id, repeated.c.spelled).select_from(
+        customers.join(repeated, spelled == repeated.c.spelled)
+    )
+    frame = facts.frame(statement).sort_values("customer_id")
+    numbers = {spelling: number for number, spelling in enumerate(dict.fromkeys(frame["spelled"]))}
+    return {
+        customer: f"{channel}-{numbers[spelling]}"
+        for customer, spelling in zip(frame["customer_id"], frame["spelled"], strict=True)
+    }
+
+
+def _values(
+    facts: Facts, customer_ids: Sequence[str], columns: Sequence[Any], condition: Any
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """(customer_id, values of the columns) of those of the customers of whom the condition is true."""
+    if not customer_ids:
+        return
+    cohort = Cohort.of(customer_ids)
+    ids = cohort.ids.to_pylist()
+    for frame in joined_rows(facts, cohort, facts.tables.customers, columns, condition, grouped=False):
+        units = frame.pop("unit").tolist()
+        rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
+        for unit, row in zip(units, rows, strict=True):
+            yield ids[unit], row
+
+
 def _contact(customer_id: str, values: dict[str, Any]) -> Contact:
-    consents = {channel: values.pop(f"consent_{channel}") is True for channel in _ADDRESS_OF}
+    said = {channel: values.pop(f"consent_{channel}") for channel in _ADDRESS_OF}
+    consents = {channel: value is True for channel, value in said.items()}
+    refused = frozenset(channel for channel, value in said.items() if value is False)
     addresses = {name: values.pop(name) or None for name in sorted(ADDRESS_COLUMNS)}
     places = {name: values.pop(name) for name in ("time_zone", "locale", "country")}
     attributes = {name: _plain(value) for name, value in values.items()}
-    return Contact(customer_id, **addresses, **places, consents=consents, attributes=attributes)
+    return Contact(customer_id, **addresses, **places, consents=consents, refused=refused, attributes=attributes)
 
 
 def _plain(value: Any) -> object:

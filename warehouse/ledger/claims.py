@@ -5,19 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from warehouse.ledger import dialect, schema
-from warehouse.ledger.claim_rules import CampaignRules, Candidate, Sent, Verdicts, campaign_of, is_held, judge
+from warehouse.ledger.claim_rules import (
+    CampaignRules,
+    Candidate,
+    Holdout,
+    Sent,
+    Verdicts,
+    campaign_of,
+    is_held,
+    judge,
+    rules_of,
+)
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
+from warehouse.ledger.exits import names
 from warehouse.ledger.messages import Event, adjust_budgets, append_events, due_lanes
-from warehouse.ledger.switches import EVERYTHING, paused
+from warehouse.ledger.suppressions import is_suppressed
+from warehouse.ledger.programme_tables import withheld
+from warehouse.ledger.switches import EVERYTHING, is_stopped, paused
 from warehouse.ledger.types import instant_text
 
 _O = schema.outbox
+_W = withheld
 _MESSAGE: Final = tuple(_O.c[name] for name in Candidate._fields[:18])
 _COUNTED: Final = sa.text(f"outbox.state IN ({', '.join(repr(state) for state in schema.COUNTED)})")
 
@@ -33,6 +47,12 @@ class ClaimRequest:
     lease: timedelta
     rules: Mapping[str, CampaignRules] = field(default_factory=dict)
     experiments: frozenset[str] | None = None
+    holdout: Holdout | None = None
+
+    @property
+    def cap_reach(self) -> timedelta | None:
+        """How far back messages count for some cap; None without caps."""
+        return max((cap.reach for rules in self.rules.values() for cap in rules.caps), default=None)
 
     def __post_init__(self) -> None:
         if self.limit < 1 or self.lease <= timedelta(0) or not self.worker:
@@ -79,15 +99,34 @@ def claim(ledger: Ledger, request: ClaimRequest) -> list[ClaimedMessage]:
     campaign is not paused, and the customer is not suppressed on the channel, has not left by the step's `unless`, is
     under every cap and the campaign under its budget. All of it is checked in the claiming transaction, so it holds
     under any number of claimers, and after the commit of a pause or a suppression nothing of it is claimed. Messages
-    that may never leave are skipped with a reason, capped ones deferred; both leave a line in the history.
+    that may never leave are skipped with a reason, capped ones deferred; both leave a line in the history. Where a
+    customer has less room than due messages, those of the campaign of higher rank go, whichever was due first.
+
+    One claim at a time judges caps, from before it looks for messages until its commit, also for campaigns without caps
+    (their messages count for the others): two claimers cannot both find the last free place, and no message of higher
+    rank is out of sight. Claims of one campaign wait for each other anyway, for its budget; a lock for each customer
+    cost a quarter of the claim.
     """
     while True:
         with ledger.begin(durable=False) as tx:
             dialect.enter_gate(tx)
             dialect.seek(tx)
+            if request.cap_reach is not None:
+                dialect.enter_caps(tx)
             lanes, used = _open_lanes(tx, request)
             found = _candidates(tx, request, lanes)
-            verdicts = judge(found, request.now, rules=request.rules, recent=_recent(tx, found, request), used=used)
+            found += _rivals(tx, found, request, lanes)
+            topics = _topics(tx, request)
+            verdicts = judge(
+                found,
+                request.now,
+                rules=request.rules,
+                recent=_recent(tx, found, request, topics),
+                used=used,
+                topics=topics,
+                holdout=request.holdout,
+                limit=request.limit,
+            )
             claimed = _write(tx, verdicts, request)
         if claimed or not (verdicts.skipped or verdicts.deferred):
             return claimed
@@ -104,7 +143,8 @@ def _open_lanes(tx: sa.Connection, request: ClaimRequest) -> tuple[list[tuple[st
     lanes = [
         lane
         for lane in due_lanes(tx, request.now, request.channels)
-        if campaign_of(lane[0]) not in stopped and (request.experiments is None or lane[0] in request.experiments)
+        if not is_stopped(stopped, campaign_of(lane[0]), lane[1])
+        and (request.experiments is None or lane[0] in request.experiments)
     ]
     b = schema.budgets
     names = sorted({campaign_of(experiment_id) for experiment_id, _ in lanes})
@@ -133,55 +173,81 @@ def _lock_lane(
     """Read and lock up to `limit` due messages of one lane, earliest first, besides those in `skip`."""
     if limit < 1:
         return []
-    s, x, a = schema.suppressions, schema.exits, schema.assignments
-    of_customer = (a.c.experiment_id == _O.c.experiment_id) & (a.c.customer_id == _O.c.customer_id)
-    suppressed = sa.exists().where(
-        s.c.customer_id == _O.c.customer_id, s.c.channel.in_([lane[1], "all"]), s.c.released_at.is_(None)
-    )
-    left = sa.exists().where(
-        x.c.experiment_id == _O.c.experiment_id, x.c.customer_id == _O.c.customer_id, x.c.reason == _O.c.unless
-    )
-    query = (
-        sa.select(
-            *_MESSAGE,
-            sa.select(a.c.assigned_at).where(of_customer).scalar_subquery().label("assigned_at"),
-            suppressed.label("suppressed"),
-            left.label("has_left"),
-        )
-        .where(
-            sa.text("outbox.state = 'pending'"),
-            _O.c.experiment_id == lane[0],
-            _O.c.channel == lane[1],
-            _O.c.not_before <= now,
-            _O.c.closes_at > now,
-            _O.c.expires_at > now,
-        )
-        .order_by(_O.c.not_before, _O.c.closes_at)
-        .limit(limit + len(skip))
-        .with_for_update(of=_O, skip_locked=True)
-    )
-    rows = map(Candidate._make, tx.execute(query).all())
+    query = _due(lane, now).order_by(_O.c.not_before, _O.c.closes_at).limit(limit + len(skip))
+    rows = map(Candidate._make, tx.execute(query.with_for_update(of=_O, skip_locked=True)).all())
     return [row for row in rows if row.message_key not in skip][:limit]
 
 
-def _recent(tx: sa.Connection, rows: Sequence[Candidate], request: ClaimRequest) -> dict[str, list[Sent]]:
-    """Give the candidates' customers' messages within the longest cap window, over all campaigns.
+def _rivals(
+    tx: sa.Connection, rows: Sequence[Candidate], request: ClaimRequest, lanes: Sequence[tuple[str, str]]
+) -> list[Candidate]:
+    """Lock what campaigns of higher rank may send the candidates' customers now: that must be judged first."""
+    if request.cap_reach is None or not rows:
+        return []
+    ranks = {lane: rules_of(request.rules, lane[0]).rank for lane in lanes}
+    lowest = max(ranks[row.experiment_id, row.channel] for row in rows)
+    customers = sorted({row.customer_id for row in rows})
+    known = {row.message_key for row in rows}
+    found: list[Candidate] = []
+    for lane in (lane for lane in lanes if ranks[lane] < lowest):
+        query = _due(lane, request.now).where(dialect.among(tx, _O.c.customer_id, customers))
+        found += map(Candidate._make, tx.execute(query.with_for_update(of=_O, skip_locked=True)).all())
+    return [row for row in found if row.message_key not in known]
 
-    One claim at a time gets here until its commit, also for campaigns without caps (their messages count for the
-    others): two claimers cannot both find the last free place. Claims of one campaign wait for each other anyway, for
-    its budget; a lock for each customer cost a quarter of the claim.
+
+def _due(lane: tuple[str, str], now: datetime) -> sa.Select[Any]:
+    """Select the messages of a lane that may leave now, as candidates."""
+    x, a = schema.exits, schema.assignments
+    of_customer = (a.c.experiment_id == _O.c.experiment_id) & (a.c.customer_id == _O.c.customer_id)
+    suppressed = is_suppressed(_O.c.customer_id, sa.literal(lane[1]), sa.literal(lane[0]))
+    left_by = sa.select(sa.func.min(x.c.reason)).where(
+        x.c.experiment_id == _O.c.experiment_id, x.c.customer_id == _O.c.customer_id, names(_O.c.unless, x.c.reason)
+    )
+    return sa.select(
+        *_MESSAGE,
+        sa.select(a.c.assigned_at).where(of_customer).scalar_subquery().label("assigned_at"),
+        suppressed.label("suppressed"),
+        left_by.scalar_subquery().label("left_by"),
+    ).where(
+        sa.text("outbox.state = 'pending'"),
+        _O.c.experiment_id == lane[0],
+        _O.c.channel == lane[1],
+        _O.c.not_before <= now,
+        _O.c.closes_at > now,
+        _O.c.expires_at > now,
+    )
+
+
+def _topics(tx: sa.Connection, request: ClaimRequest) -> dict[str, str]:
+    """Give the topic of every experiment, where some cap is of one topic."""
+    if not any(cap.topic is not None for rules in request.rules.values() for cap in rules.caps):
+        return {}
+    e = schema.experiments
+    return {row[0]: row[1] for row in tx.execute(sa.select(e.c.experiment_id, e.c.topic)).all()}
+
+
+def _recent(
+    tx: sa.Connection, rows: Sequence[Candidate], request: ClaimRequest, topics: Mapping[str, str]
+) -> dict[str, list[Sent]]:
+    """Give the candidates' customers' messages as far back as a cap reaches, over all campaigns.
+
+    What a campaign would have sent them, were they not its control, is among them.
     """
-    windows = [cap.window for rules in request.rules.values() for cap in rules.caps]
-    if not windows or not rows:
+    reach = request.cap_reach
+    if reach is None or not rows:
         return {}
     customers = sorted({row.customer_id for row in rows})
-    dialect.enter_caps(tx)
-    query = sa.select(_O.c.customer_id, _O.c.claimed_at, _O.c.channel).where(
-        dialect.among(tx, _O.c.customer_id, customers), _COUNTED, _O.c.claimed_at > request.now - max(windows)
+    columns = ("customer_id", "experiment_id", "channel")
+    sent = sa.select(_O.c.claimed_at, *(_O.c[name] for name in columns)).where(
+        dialect.among(tx, _O.c.customer_id, customers), _COUNTED, _O.c.claimed_at > request.now - reach
+    )
+    unsent = sa.select(_W.c.at, *(_W.c[name] for name in columns)).where(
+        dialect.among(tx, _W.c.customer_id, customers), _W.c.at > request.now - reach, _W.c.at <= request.now
     )
     found: dict[str, list[Sent]] = {}
-    for customer, at, channel in tx.execute(query).all():
-        found.setdefault(customer, []).append((at, channel))
+    for query in (sent, unsent):
+        for at, customer, experiment_id, channel in tx.execute(query).all():
+            found.setdefault(customer, []).append(Sent(at, channel, topics.get(experiment_id)))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from campaigns.words import DEFAULT_TOPIC
 from warehouse.ledger import schema
 from warehouse.ledger.errors import LedgerError
 
@@ -25,6 +26,7 @@ class ExperimentRow:
     salt: str
     design: Mapping[str, Any]
     design_hash: str
+    topic: str
     status: str
     started_at: datetime
     ended_at: datetime | None
@@ -37,11 +39,12 @@ def experiment_id_of(campaign: str, epoch: int) -> str:
 
 
 def start_experiment(
-    tx: sa.Connection, design: Mapping[str, Any], *, design_hash: str, started_at: datetime
+    tx: sa.Connection, design: Mapping[str, Any], *, design_hash: str, started_at: datetime, topic: str = DEFAULT_TOPIC
 ) -> ExperimentRow:
     """Record a design (its JSON names campaign, epoch and salt) as the campaign's running experiment.
 
-    Calling it again with the same design gives the same row.
+    Calling it again with the same design gives the same row. `topic`: what its messages are about, which customers may
+    opt out of.
 
     Raises LedgerError when the epoch exists with another design, or when another epoch of the campaign still runs.
     """
@@ -68,6 +71,7 @@ def start_experiment(
             salt=str(design["salt"]),
             design=dict(design),
             design_hash=design_hash,
+            topic=topic,
             started_at=started_at,
         )
     )

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from warehouse.ledger import dialect, schema
 from warehouse.ledger.acceptances import Overtaken, accept, part
+from warehouse.ledger.address_suppressions import anybody_was_erased, stopped_keys
 from warehouse.ledger.changes import Changes, Settlement
 from warehouse.ledger.claim_rules import CampaignRules, Cap
 from warehouse.ledger.claims import ClaimedMessage, ClaimRequest, claim
@@ -18,7 +19,8 @@ from warehouse.ledger.counts import MessageCounts, counts
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.messages import MessageRow, due_lanes, lock_messages
-from warehouse.ledger.switches import EVERYTHING, paused
+from warehouse.ledger.suppressions import is_suppressed
+from warehouse.ledger.switches import EVERYTHING, not_stopped, paused
 
 __all__ = [
     "CampaignRules",
@@ -75,6 +77,7 @@ class LateMessage:
     arm: str
     channel: str
     zones: tuple[str, ...]
+    place: str
     not_before: datetime
     closes_at: datetime
     expires_at: datetime
@@ -96,44 +99,47 @@ class InDoubt:
 
 
 def intend(
-    ledger: Ledger, keys: Sequence[str], worker: str, fence: int, now: datetime, *, margin: timedelta = timedelta(0)
+    ledger: Ledger,
+    keys: Sequence[str],
+    worker: str,
+    fence: int,
+    now: datetime,
+    *,
+    margin: timedelta = timedelta(0),
+    addressed: Mapping[str, tuple[str, str, tuple[str, ...]]] | None = None,
 ) -> list[str]:
     """Commit the intent to send; give those keys, in the given order, that this worker may send now. Send no other.
 
     The fence: a message is given only while it is claimed by this worker under this fence and its lease lasts longer
     than `margin` (take the provider's time-out). Its slot must still be open, its campaign not paused, the customer not
-    suppressed. What is not given stays claimed until its lease ends: `release` it, or leave it to the sweep.
+    suppressed, nor the address that `addressed` names (key -> channel, topic, the address's HMACs).
+    What is not given stays claimed until its lease ends: `release` it, or leave it to the sweep.
     From here on a crash leaves the message in doubt, never sent again blindly.
     """
-    s = schema.suppressions
-    suppressed = sa.exists().where(
-        s.c.customer_id == _O.c.customer_id, s.c.channel.in_([_O.c.channel, "all"]), s.c.released_at.is_(None)
-    )
     with ledger.begin() as tx:
         dialect.enter_gate(tx)
         dialect.seek(tx)
         stopped = paused(tx)
         if EVERYTHING in stopped:
             return []
-        e = schema.experiments
-        of_stopped = sa.select(e.c.experiment_id).where(e.c.campaign.in_(sorted(stopped)))
+        out = stopped_keys(tx, {key: addressed[key] for key in keys if key in addressed}) if addressed else set()
         change = (
             sa.update(_O)
             .where(
-                dialect.among(tx, _O.c.message_key, keys),
+                dialect.among(tx, _O.c.message_key, [key for key in keys if key not in out]),
                 _O.c.state == "claimed",
                 _O.c.lease_owner == worker,
                 _O.c.fence == fence,
                 _O.c.lease_until > now + margin,
                 _O.c.closes_at > now,
                 _O.c.expires_at > now,
-                ~suppressed,
+                ~is_suppressed(_O.c.customer_id, _O.c.channel, _O.c.experiment_id),
             )
             .values(state="sending", attempts=_O.c.attempts + 1, intent_at=now, updated_at=now)
             .returning(_O.c.message_key)
         )
         if stopped:
-            change = change.where(_O.c.experiment_id.not_in(of_stopped))
+            change = change.where(not_stopped(stopped))
         allowed = set(tx.execute(change).scalars())
     return [key for key in keys if key in allowed]
 
@@ -145,7 +151,7 @@ def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Sett
     only from the holder of the fence, or without a fence (a receipt, a reconciliation). The order in which receipts
     arrive, and their repetition, make no difference: sent < delivered < failed.
 
-    Raises LedgerError for a message that does not exist.
+    Raises LedgerError for a message that does not exist, unless somebody was erased: it may have been that one's.
     """
     news = list(results)
     durable = any(item.fence is None for item in news)  # a receipt does not come twice; a worker's news may be missing
@@ -170,6 +176,9 @@ def _settle_each(tx: sa.Connection, news: Sequence[Settlement], now: datetime) -
     changes = Changes(rows, now)
     for item in news:
         if item.message_key not in rows:
+            if anybody_was_erased(tx):
+                changes.ignored.append(item.message_key)
+                continue
             raise LedgerError(f"no message {item.message_key} in the outbox; expected EXPERIMENT/CUSTOMER/STEP")
         if item.event_key is not None and item.event_key in known:
             changes.ignored.append(item.message_key)

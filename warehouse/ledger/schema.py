@@ -7,8 +7,11 @@ from typing import Final, Literal
 
 import sqlalchemy as sa
 
-import warehouse.ledger.account_tables  # noqa: F401 - completes the metadata
-import warehouse.ledger.link_tables  # noqa: F401 - completes the metadata
+import warehouse.ledger.account_tables
+import warehouse.ledger.consent_tables
+import warehouse.ledger.link_tables
+import warehouse.ledger.offer_tables
+import warehouse.ledger.programme_tables  # noqa: F401 - completes the metadata
 from warehouse.ledger.schema_parts import Id, Serial, metadata, one_of
 from warehouse.ledger.types import CanonicalJson, Instant
 
@@ -17,13 +20,15 @@ SCHEMA_VERSION: Final = "0003"
 
 Channel = Literal["sms", "email", "push"]
 State = Literal["pending", "claimed", "sending", "sent", "delivered", "failed", "skipped", "in_doubt"]
-SuppressionReason = Literal["stop", "unsubscribe", "complaint", "bounce", "manual"]
+SuppressionReason = Literal["stop", "unsubscribe", "complaint", "bounce", "manual", "withdrawn", "erased"]
 
 CHANNELS: Final[tuple[Channel, ...]] = ("sms", "email", "push")
 STATES: Final[tuple[State, ...]] = (
     "pending", "claimed", "sending", "sent", "delivered", "failed", "skipped", "in_doubt",
 )  # fmt: skip
-SUPPRESSION_REASONS: Final[tuple[SuppressionReason, ...]] = ("stop", "unsubscribe", "complaint", "bounce", "manual")
+SUPPRESSION_REASONS: Final[tuple[SuppressionReason, ...]] = (
+    "stop", "unsubscribe", "complaint", "bounce", "manual", "withdrawn", "erased",
+)  # fmt: skip
 COUNTED: Final[tuple[State, ...]] = ("claimed", "sending", "sent", "delivered", "in_doubt")
 """States of messages that reached the customer or may have: these use up caps and budgets."""
 
@@ -50,6 +55,7 @@ experiments = sa.Table(
     sa.Column("salt", sa.Text, nullable=False),
     sa.Column("design", CanonicalJson, nullable=False),
     sa.Column("design_hash", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False, server_default="marketing"),
     sa.Column("status", sa.Text, nullable=False, server_default="running"),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("ended_at", Instant),
@@ -81,6 +87,7 @@ waves = sa.Table(
     sa.Column("planned", CanonicalJson, nullable=False),
     sa.Column("skipped", CanonicalJson, nullable=False),
     sa.Column("weights", CanonicalJson, nullable=False),
+    sa.Column("tzdata", sa.Text, nullable=False, server_default=""),
     sa.Column("recorded", CanonicalJson),
     sa.Column("status", sa.Text, nullable=False, server_default="open"),
     sa.UniqueConstraint("experiment_id", "as_of"),
@@ -99,6 +106,7 @@ assignments = sa.Table(
     sa.Column("arm", sa.Text, nullable=False),
     sa.Column("assigned_at", Instant, nullable=False),
     sa.Column("stratum", sa.Text),
+    sa.Column("unit", Id),
     sqlite_with_rowid=False,  # measured: sorted rows go in 3x faster than into a rowid table with its own key index
 )
 
@@ -109,14 +117,18 @@ outbox = sa.Table(
     sa.Column("experiment_id", Id, nullable=False),
     sa.Column("customer_id", Id, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("turn", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("hop", sa.Integer, nullable=False, server_default="0"),
     sa.Column("arm", sa.Text, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("fallback", sa.Text, nullable=False, server_default=""),
     sa.Column("template", sa.Text, nullable=False),
     sa.Column("offer", sa.Text),
     sa.Column("code", sa.Text),
     sa.Column("locale", sa.Text),
     sa.Column("unless", sa.Text),
     sa.Column("zones", sa.Text, nullable=False, server_default=""),
+    sa.Column("place", sa.Text, nullable=False, server_default=""),
     sa.Column("not_before", Instant, nullable=False),
     sa.Column("closes_at", Instant, nullable=False),
     sa.Column("expires_at", Instant, nullable=False),
@@ -135,16 +147,27 @@ outbox = sa.Table(
     sa.Column("intent_at", Instant),
     sa.Column("settled_at", Instant),
     sa.Column("updated_at", Instant, nullable=False),
-    sa.ForeignKeyConstraint(["experiment_id", "customer_id"], ["assignments.experiment_id", "assignments.customer_id"]),
+    sa.ForeignKeyConstraint(
+        ["experiment_id", "customer_id"],
+        ["assignments.experiment_id", "assignments.customer_id"],
+        deferrable=True,  # an erasure renames the customer everywhere, in any order
+    ),
     sa.CheckConstraint(one_of("state", STATES), name="state"),
     sa.CheckConstraint(one_of("channel", CHANNELS), name="channel"),
-    sa.CheckConstraint("message_key = experiment_id || '/' || customer_id || '/' || CAST(step AS TEXT)", name="key"),
+    # TURN and HOP show only where a message is not the first of its step
+    sa.CheckConstraint(
+        "message_key = experiment_id || '/' || customer_id || '/' || CAST(step AS TEXT)"
+        " || CASE WHEN turn > 1 THEN '.' || CAST(turn AS TEXT) ELSE '' END"
+        " || CASE WHEN hop > 0 THEN '/' || channel ELSE '' END",
+        name="key",
+    ),
     sa.CheckConstraint("(state = 'claimed' OR state = 'sending') = (lease_owner IS NOT NULL)", name="lease_owner"),
     sa.CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="lease_until"),
     sa.CheckConstraint(
         "state = 'pending' OR reason IS NOT NULL OR NOT (state = 'skipped' OR state = 'failed' OR state = 'in_doubt')",
         name="reason",
     ),
+    sa.CheckConstraint("turn >= 1 AND hop >= 0", name="place"),
     sa.CheckConstraint("step >= 0 AND fence >= 0 AND attempts >= 0 AND cost_micros >= 0", name="numbers"),
     # a claim reads one lane (experiment, channel) from its earliest due row; a paused lane costs nothing
     sa.Index(
@@ -168,6 +191,21 @@ outbox = sa.Table(
         sqlite_where=sa.text("state = 'in_doubt'"),
         postgresql_where=sa.text("state = 'in_doubt'"),
     ),
+    # what is left to fall back to: few rows, as most messages arrive
+    sa.Index(
+        "outbox_fallback",
+        "experiment_id",
+        "reason",
+        sqlite_where=sa.text("fallback <> '' AND (state = 'failed' OR state = 'skipped')"),
+        postgresql_where=sa.text("fallback <> '' AND (state = 'failed' OR state = 'skipped')"),
+    ),
+    sa.Index(
+        "outbox_unreported",
+        "experiment_id",
+        "intent_at",
+        sqlite_where=sa.text("fallback <> '' AND state = 'sent'"),
+        postgresql_where=sa.text("fallback <> '' AND state = 'sent'"),
+    ),
     sa.Index("outbox_customer", "customer_id"),
     # a callback of Twilio's that bears no key of ours; of one e-mail request all messages have the same id
     sa.Index(
@@ -182,7 +220,7 @@ message_events = sa.Table(
     "message_events",
     metadata,
     sa.Column("event_id", Serial, primary_key=True),
-    sa.Column("message_key", Id, sa.ForeignKey("outbox.message_key"), nullable=False),
+    sa.Column("message_key", Id, sa.ForeignKey("outbox.message_key", deferrable=True), nullable=False),
     sa.Column("at", Instant, nullable=False),
     sa.Column("event", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
@@ -196,6 +234,13 @@ message_events = sa.Table(
     sa.Column("provider_code", sa.Text),
     sa.Column("event_key", sa.Text),
     sa.Index("message_events_message", "message_key"),
+    # what customers did with messages: few rows, read when a best hour is learned
+    sa.Index(
+        "message_events_engaged",
+        "at",
+        sqlite_where=sa.text("event = 'open' OR event = 'click'"),
+        postgresql_where=sa.text("event = 'open' OR event = 'click'"),
+    ),
     sa.Index(
         "message_events_event_key",
         "event_key",
@@ -212,7 +257,11 @@ exits = sa.Table(
     sa.Column("customer_id", Id, primary_key=True),
     sa.Column("reason", Id, primary_key=True),
     sa.Column("at", Instant, nullable=False),
-    sa.ForeignKeyConstraint(["experiment_id", "customer_id"], ["assignments.experiment_id", "assignments.customer_id"]),
+    sa.ForeignKeyConstraint(
+        ["experiment_id", "customer_id"],
+        ["assignments.experiment_id", "assignments.customer_id"],
+        deferrable=True,  # an erasure renames the customer everywhere, in any order
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -222,6 +271,7 @@ suppressions = sa.Table(
     sa.Column("suppression_id", Serial, primary_key=True),
     sa.Column("customer_id", Id, nullable=False),
     sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False, server_default="all"),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
     sa.Column("at", Instant, nullable=False),
@@ -234,6 +284,7 @@ suppressions = sa.Table(
         "suppressions_active",
         "customer_id",
         "channel",
+        "topic",
         "reason",
         unique=True,
         sqlite_where=sa.text("released_at IS NULL"),
@@ -297,7 +348,8 @@ unsubscribe_links = sa.Table(
     metadata,
     sa.Column("link_id", Serial, primary_key=True),
     sa.Column("customer_id", Id, nullable=False),
-    sa.UniqueConstraint("customer_id"),
+    sa.Column("topic", sa.Text, nullable=False, server_default="all"),
+    sa.UniqueConstraint("customer_id", "topic"),
 )
 
 switches = sa.Table(

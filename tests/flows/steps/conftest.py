@@ -76,7 +76,7 @@ def write_history(root: Path, *, customers: int, bought: dict[int, list[tuple[da
     for n in range(customers):
         club = ("gold", "plain")[n % 2]
         people.append(
-            f"C{n:04d},2024-01-01,c{n}@example.com,+4420794600{n % 100:02d},yes,yes,Europe/London,Ann{n},{club}"
+            f"C{n:04d},2024-01-01,c{n}@example.com,+44207946{n:04d},yes,yes,Europe/London,Ann{n},{club}"
         )
         for days in (200, 70):
             orders.append((f"O{n:04d}-{days}", n, MONDAY - timedelta(days=days), 20.0 + n % 7))

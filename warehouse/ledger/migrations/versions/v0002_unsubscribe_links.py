@@ -23,7 +23,8 @@ def upgrade() -> None:
         "unsubscribe_links",
         sa.Column("link_id", _SERIAL, nullable=False),
         sa.Column("customer_id", _ID, nullable=False),
+        sa.Column("topic", sa.Text, nullable=False, server_default="all"),
         sa.PrimaryKeyConstraint("link_id", name="unsubscribe_links_pk"),
-        sa.UniqueConstraint("customer_id", name="unsubscribe_links_customer_id_key"),
+        sa.UniqueConstraint("customer_id", "topic", name="unsubscribe_links_customer_id_topic_key"),
     )
     op.create_index("audit_subject", "audit", ["subject"])
