@@ -38,12 +38,14 @@ def deliver_messages(
     reasons: Counter[str] = Counter()
     held: dict[str, str] = {}
     resting: dict[str, str] = {}
+    paused: dict[str, str] = {}
     left = limit
     for _ in range(TASKS_A_RUN):
         room = MESSAGES_A_TASK if left is None else min(MESSAGES_A_TASK, left)
         done = deliver(workspace, clock(now), room)
         held.update(done.pop("held"))
         resting.update(done.pop("resting"))
+        paused.update(done.pop("paused"))
         reasons.update(done.pop("skipped_because"))
         total.update(done)
         gone = done["sent"] + done["failed"] + done["skipped"]  # what will not come back in this run
@@ -54,5 +56,6 @@ def deliver_messages(
     rows += [(f"skipped: {reason}", n) for reason, n in sorted(reasons.items()) if n]
     rows += [(f"held: {campaign}", why) for campaign, why in sorted(held.items())]
     rows += [(f"resting: {channel}", why) for channel, why in sorted(resting.items())]
+    rows += [(f"paused: {scope}", why) for scope, why in sorted(paused.items())]
     publish_table("delivery", title="Delivery", columns=("state", "messages"), rows=rows)
-    return {**total, "held": sorted(held), "resting": sorted(resting)}
+    return {**total, "held": sorted(held), "resting": sorted(resting), "paused": sorted(paused)}

@@ -6,12 +6,21 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -22,8 +31,10 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from campaigns.audience_terms import Caps
 from campaigns.timing import Window
-from campaigns.units import Amount, ClockTime, Duration, Share, parse_money
+from campaigns.units import Amount, Cap, ClockTime, Duration, PositiveDuration, Share, parse_money
+from campaigns.words import one_or_more
 from flows.provider_settings import USUAL_NAMES, Address, Providers, secrets_in, usual_values
 
 CONFIG_NAME: Final = "retain.toml"
@@ -33,6 +44,7 @@ _NOT_HERE: Final = "{}: a secret does not belong in a file; take it out and set 
 class SettingsError(Exception):
     """A setting is wrong: says which, where it came from and what was expected."""
 
+OfferKind = Literal["percent_off", "amount_off", "free_shipping", "points", "gift", "bundle", "upgrade", "none"]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +55,38 @@ class Holdout(_Section):
 
     share: Share = Field(default=0.0, description="share of all customers kept out of every campaign")
     salt: str = Field(default="global-holdout", description="changes who is in the holdout; rotate with care")
+    rotate: tuple[date, ...] = Field(
+        default=(),
+        description="days (UTC) on which everybody is drawn anew, such as [2026-07-01, 2027-01-01]; never take one out",
+    )
+
+    @field_validator("rotate")
+    @classmethod
+    def _rotates_forward(cls, days: tuple[date, ...]) -> tuple[date, ...]:
+        if any(later <= earlier for earlier, later in zip(days, days[1:], strict=False)):
+            raise ValueError("name the days in order, each once")
+        return days
+
+    def rotated_on(self, at: datetime) -> datetime | None:
+        """The midnight (UTC) of the last day of rotation up to an instant; None before the first."""
+        midnights = (datetime.combine(day, time(0), UTC) for day in self.rotate)
+        return max((midnight for midnight in midnights if midnight <= at), default=None)
+
+
+class CompanyCaps(Caps):
+    """How often one customer may be written to by all campaigns together; campaigns can only be stricter."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    topics: Mapping[str, Annotated[tuple[Cap, ...], BeforeValidator(one_or_more)]] = Field(
+        default_factory=dict, description='caps by topic, such as {offers = "2 per week"}'
+    )
+
+    @model_validator(mode="after")
+    def _names_topics(self) -> CompanyCaps:
+        if "topic" in (*self.per_customer, *self.min_gap):
+            raise ValueError('which topic? write it under topics, such as topics = {offers = "2 per week"}')
+        return self
 
 
 class QuietHours(_Section):
@@ -59,6 +103,9 @@ class Policy(_Section):
         default=None, description="zone of customers without zone and country; without it they are skipped"
     )
     quiet_hours: QuietHours | None = Field(default=None, description='for example {from = "21:00", to = "08:00"}')
+    cool_off: PositiveDuration | None = Field(
+        default=None, description="how long a customer whom one campaign took is left alone by every other"
+    )
 
     @property
     def quiet_window(self) -> Window | None:
@@ -81,6 +128,21 @@ class Company(_Section):
     )
 
 
+class Content(_Section):
+    """What the company asks of its messages' words; `retain validate` and every plan check it."""
+
+    brand: str = Field(default="", description="how texts name the sender; without it the company's name")
+    link_hosts: tuple[str, ...] = Field(
+        default=(), description="hosts that links may lead to, beside the company's own website and unsubscribe page"
+    )
+    max_sms_segments: int = Field(default=3, ge=1, le=10, description="most SMS that one text may be billed as")
+    languages: tuple[str, ...] = Field(
+        default=(),
+        description='languages every template and offer must be written in, such as ["en", "zh"]; '
+        "the first is that of templates without a tag",
+    )
+
+
 class Prices(_Section):
     """What one message costs: SMS per segment, e-mail and push each."""
 
@@ -98,9 +160,47 @@ class Measurement(_Section):
     drift: Share = Field(
         default=0.05, description="share of the planned audience that may have moved between plan and apply"
     )
+    margin_includes: tuple[OfferKind, ...] = Field(
+        default=("percent_off", "amount_off"),
+        description="kinds of offers whose cost the margin of your orders is net of already; the cost of the others is "
+        "taken off when margins are compared",
+    )
     underpowered: Literal["warn", "refuse"] = Field(
         default="warn",
         description="whether a run is refused whose experiment cannot show its minimum effect in a year",
+    )
+
+
+class Reputation(_Section):
+    """When retain pauses messages by itself: too many customers complain, or too many messages bounce.
+
+    Source of the defaults: Google's guidelines for senders (complaints below 0.1 %, never 0.3 % or more); Amazon SES
+    reviews an account whose bounces reach 5 % and stops it at 10 %.
+    """
+
+    complaint_rate: Share = Field(
+        default=0.003, description="largest share of messages that customers may mark as spam"
+    )
+    bounce_rate: Share = Field(
+        default=0.05, description="largest share of messages that may bounce for good (no such address, no such number)"
+    )
+    window: PositiveDuration = Field(
+        default=timedelta(hours=24), description="how far back messages count, by when they left"
+    )
+    least_messages: int = Field(default=200, ge=1, description="with fewer messages in the window nothing is paused")
+    least_harmed: int = Field(
+        default=3, ge=1, description="with fewer complaints, or fewer bounces, nothing is paused for them"
+    )
+
+
+class LoyaltyPoints(_Section):
+    """What offers of points turn purchases into, and what a point costs the company."""
+
+    per_unit: float = Field(
+        default=1.0, gt=0.0, json_schema_extra={"plain": True}, description="usual points for one unit of money spent"
+    )
+    value: Amount | None = Field(
+        default=None, description="what one point costs; without it a redemption costs what the offer says"
     )
 
 
@@ -178,11 +278,15 @@ class Settings(BaseSettings):
         default="", description="the https address under which the world reaches /u and /receipts of `retain serve`"
     )
     holdout: Holdout = Holdout()
+    caps: CompanyCaps = CompanyCaps()
     policy: Policy = Policy()
     company: Company = Company()
+    content: Content = Content()
     prices: Prices = Prices()
     providers: Providers = Providers()
+    reputation: Reputation = Reputation()
     measurement: Measurement = Measurement()
+    points: LoyaltyPoints = LoyaltyPoints()
     calendar: tuple[CalendarEntry, ...] = Field(
         default=(), description="days to name beside a measurement whose window they fall into"
     )

@@ -24,6 +24,7 @@ class View:
     verdict: report_words.Verdict
     headline: str
     summary: str
+    paused: Pairs
     figures: Pairs
     hypothesis: str
     plan: Pairs
@@ -58,6 +59,7 @@ def make_view(raw: Mapping[str, Any]) -> View:
         verdict=verdict,
         headline=verdict.headline.format(arm=data.decision.get("arm") or "an arm"),
         summary=_summary(data, verdict),
+        paused=tuple((str(scope), str(why)) for scope, why in sorted((raw.get("paused") or {}).items())),
         figures=_figures(data, rows),
         hypothesis=str(raw.get("hypothesis") or data.design.get("hypothesis") or ""),
         plan=_plan(data),

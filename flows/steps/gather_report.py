@@ -10,6 +10,7 @@ from flows.steps.decide_experiment import Decided, read_verdict
 from flows.steps.measure_experiment import Measurement, measure_experiment
 from warehouse.ledger.counts import MessageCounts, counts
 from warehouse.ledger.results import decisions
+from warehouse.ledger.switches import EVERYTHING, switches
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
@@ -27,6 +28,7 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
     with ws.ledger.read() as tx:
         funnel = counts(tx, experiment)
         taken = decisions(tx, experiment)
+        stopped = [switch for switch in switches(tx) if switch.paused]
     data = measurement.to_json()
     for arm, described in describe_arms(file).items():
         data["arms"].setdefault(arm, {"assigned": 0, "mature": 0}).update(described)
@@ -37,6 +39,7 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
         "currency": ws.settings.prices.sms.currency,
         "design": measurement.design.to_json(),
         "funnel": _funnel(funnel),
+        "paused": {s.scope: s.reason for s in stopped if s.scope.partition("/")[0] in (campaign, EVERYTHING)},
     }
     if taken:
         data["decision"] = {

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from channels.message import CHANNELS
 from warehouse.ledger import switches
 from warehouse.ledger.audit import record_audit
+from warehouse.ledger.errors import LedgerError
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
@@ -15,7 +17,8 @@ if TYPE_CHECKING:
 def pause_campaign(ws: Workspace, campaign: str, *, by: str, reason: str, at: datetime) -> bool:
     """Let no message of the campaign ("*": of any) be claimed from now on; False where it was paused already.
 
-    Raises CampaignError where the book has no such campaign.
+    "CAMPAIGN/CHANNEL" and "*/CHANNEL" hold one channel only. Raises CampaignError where the book has no such campaign,
+    LedgerError where there is no such channel.
     """
     _known(ws, campaign)
     changed = switches.pause(ws.ledger, campaign, by=by, reason=reason, at=at)
@@ -32,8 +35,11 @@ def resume_campaign(ws: Workspace, campaign: str, *, by: str, reason: str, at: d
 
 
 def _known(ws: Workspace, campaign: str) -> None:
-    if campaign != switches.EVERYTHING:
-        ws.campaign(campaign)
+    name, slash, channel = campaign.partition("/")
+    if slash and channel not in CHANNELS:
+        raise LedgerError(f"{campaign}: expected one of {', '.join(CHANNELS)} behind the slash, got {channel!r}")
+    if name != switches.EVERYTHING:
+        ws.campaign(name)
 
 
 def _record(ws: Workspace, action: str, campaign: str, by: str, reason: str, at: datetime) -> None:

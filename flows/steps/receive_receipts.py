@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from channels.message import Address
 from channels.opt_out_words import Wish
 from channels.receipts import Inbound, Receipt
+from flows.steps.guard_reputation import pause_harmful
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.addressees import customers_of_messages
 from warehouse.ledger.audit import audit_log, record_audit
+from warehouse.ledger.engagement import ENGAGED
 from warehouse.ledger.outbox import Settlement, settle
+from warehouse.ledger.reputation import Kind, count_troubles
 from warehouse.ledger.suppressions import Suppression, release_suppression, suppress, suppress_many
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 BATCH: Final = 1_000
+_TROUBLES: Final[Mapping[str, Kind]] = {"bounce": "bounce", "complaint": "complaint"}
 _log = logging.getLogger(__name__)
 
 
@@ -112,6 +116,11 @@ def _receive_batch(ws: Workspace, receipts: Sequence[Receipt], now: datetime) ->
     ]
     # first, so that a crash in between leaves receipts that come again and not a wish that was lost
     suppressed = suppress_many(ws.ledger, wishes) if wishes else 0
+    troubles = [
+        (receipt.message_key or "", kind) for receipt in ours if (kind := _TROUBLES.get(receipt.suppress or ""))
+    ]
+    if count_troubles(ws.ledger, troubles, at=now):
+        pause_harmful(ws, now=now)
     settled = settle(ws.ledger, [_settlement(receipt) for receipt in ours], now) if ours else None
     applied = 0 if settled is None else settled.applied
     return Received(applied, len(ours) - applied, len(receipts) - len(ours), suppressed)
@@ -127,6 +136,7 @@ def _settlement(receipt: Receipt) -> Settlement:
         provider_code=receipt.code,
         event_key=receipt.event_key,
         at=receipt.at,
+        event=receipt.event if receipt.event in ENGAGED else None,
     )
 
 

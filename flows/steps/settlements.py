@@ -59,6 +59,11 @@ def settlement_of(
             return replace(told, state="in_doubt", reason=result.code or "unknown")
 
 
+def is_bounce(result: SendResult) -> bool:
+    """Whether the provider refused the address itself, and not because its owner had said STOP."""
+    return result.action == "suppress" and suppress_reason(result.code) != "stop"
+
+
 def suppressions_from(
     results: Iterable[SendResult], messages: Mapping[str, Outgoing], provider: Provider, at: datetime
 ) -> list[Suppression]:

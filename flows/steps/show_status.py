@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse.ledger.counts import counts
 from warehouse.ledger.experiments import experiments
-from warehouse.ledger.switches import EVERYTHING, paused
+from warehouse.ledger.switches import EVERYTHING, switches
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
@@ -19,7 +19,7 @@ def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
     """
     shown: list[dict[str, Any]] = []
     with ws.ledger.read() as tx:
-        stopped = paused(tx)
+        stopped = [switch for switch in switches(tx) if switch.paused]
         for row in experiments(tx, campaign):
             counted = counts(tx, row.experiment_id)
             shown.append(
@@ -27,7 +27,12 @@ def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
                     "campaign": row.campaign,
                     "experiment": row.experiment_id,
                     "status": row.status,
-                    "paused": row.campaign in stopped or EVERYTHING in stopped,
+                    "paused": any(switch.scope in (row.campaign, EVERYTHING) for switch in stopped),
+                    "paused_because": [
+                        {"scope": s.scope, "reason": s.reason, "by": s.changed_by, "since": s.changed_at.isoformat()}
+                        for s in stopped
+                        if s.scope.partition("/")[0] in (row.campaign, EVERYTHING)
+                    ],
                     "total": counted.total,
                     "skipped": counted.skipped,
                     "messages": [

@@ -9,6 +9,7 @@ import typer
 from retain.opening import opened
 from retain.options import CampaignArgument, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, progress_bar, say, warn
+from retain.stock import show_stock
 
 ByOption = Annotated[str, typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is recorded.")]
@@ -45,6 +46,8 @@ def deliver(
     outcome = delivered.to_json()
     for campaign, why in outcome["held"].items():
         warn(f"{campaign} is held: {why}")
+    for scope, why in outcome["paused"].items():
+        warn(f"{scope} is paused: {why}; to let it go on: retain resume '{scope}'")
     for channel, why in outcome["resting"].items():
         warn(f"the account for {channel} rests: {why}; its messages stay pending")
     if as_json:
@@ -60,23 +63,33 @@ def status(
         str | None, typer.Argument(metavar="CAMPAIGN", help="Only this campaign.", show_default="all")
     ] = None,
     workspace: WorkspaceOption = None,
+    now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what became of every planned message.
 
     planned = sent + failed + skipped + in doubt + pending, for every arm and channel.
     """
+    from flows.steps.offer_codes import show_pools
     from flows.steps.show_status import show_status
 
     with opened(workspace) as ws:
         shown = show_status(ws, campaign)
+        pools = show_pools(ws, at=instant(now))
     if as_json:
-        print_json({"experiments": shown})
+        print_json({"experiments": shown, "pools": pools})
         return
     for entry in shown:
         rows = [(row["arm"], row["channel"], *(row[fate] for fate in FATES)) for row in entry["messages"]]
         paused = ", paused" if entry["paused"] else ""
         print_table(("arm", "channel", *FATES), rows, title=f"{entry['experiment']} ({entry['status']}{paused})")
+    scopes = {switch["scope"]: switch for entry in shown for switch in entry["paused_because"]}
+    for scope, switch in sorted(scopes.items()):
+        warn(
+            f"{scope} is paused by {switch['by']} since {switch['since']}: {switch['reason']}; "
+            f"to let it go on: retain resume '{scope}'"
+        )
+    show_stock(pools)
     if not shown:
         say("nothing has been applied yet; next: retain plan CAMPAIGN")
 
@@ -89,7 +102,7 @@ def pause(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop a campaign's messages at once ("*": all campaigns').
+    """Stop a campaign's messages at once ("*": all campaigns'; "CAMPAIGN/email" or "*/email": those of one channel).
 
     Nothing is lost: `retain resume` lets them go on.
     """
@@ -111,7 +124,7 @@ def resume(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused campaign's messages leave again."""
+    """Let a paused campaign's messages leave again; name what `retain status` shows, such as "*" or "CAMPAIGN/email"."""
     from flows.steps.pause_campaign import resume_campaign
 
     with opened(workspace) as ws:
