@@ -11,9 +11,10 @@ from typing import Final
 
 from campaigns.arm_terms import Arm, Step
 from campaigns.book import CampaignFile
+from campaigns.content_rules import ContentPolicy
 from campaigns.features import Kind
 from campaigns.nearest import did_you_mean
-from campaigns.offers import Offer, offer_code, offer_facts
+from campaigns.offers import AnyOffer, Offer, offer_code, offer_facts, promises_of
 from campaigns.problems import Location, Problem, Severity, in_order, show_path
 from campaigns.words import Channel
 from campaigns.yaml_source import Source, read_yaml
@@ -35,6 +36,7 @@ _TEXT_WITHOUT_WAY_OUT: Final = (
     "is made from the HTML"
 )
 _FEW: Final = 5
+_REQUIRED: Final = "every message must be (content.languages in retain.toml)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,18 @@ class _Use:
 def lint_campaign(
     file: CampaignFile,
     *,
-    offers: Mapping[str, Offer],
+    offers: Mapping[str, AnyOffer],
     templates: Path,
     known_customer_fields: Mapping[str, Kind] | Collection[str] = (),
+    policy: ContentPolicy | None = None,
 ) -> list[Problem]:
     """Every problem of the words of one campaign, in order of file and line; severity error or warning.
 
     `templates` is the workspace's folder of that name, `known_customer_fields` the company's own customer columns that
-    templates may use beside the canonical ones (with their kinds, if known). Raises OSError when the campaign's file is
-    gone.
+    templates may use beside the canonical ones (with their kinds, if known), `policy` what the company asks of its
+    words (None: only what always holds). Raises OSError when the campaign's file is gone.
     """
-    linter = _Linter(file, offers, templates, known_customer_fields)
+    linter = _Linter(file, offers, templates, known_customer_fields, policy)
     problems = [
         *(problem for use in linter.uses for problem in linter.check_use(use)),
         *linter.check_languages(),
@@ -78,20 +81,23 @@ class _Linter:
     def __init__(
         self,
         file: CampaignFile,
-        offers: Mapping[str, Offer],
+        offers: Mapping[str, AnyOffer],
         templates: Path,
         known_customer_fields: Mapping[str, Kind] | Collection[str],
+        policy: ContentPolicy | None,
     ) -> None:
         self._file = file
         self._offers = offers
+        self._policy = policy
         self._templates = templates
         kinds = known_customer_fields if isinstance(known_customer_fields, Mapping) else {}
         self._fields = frozenset(known_customer_fields)
         self._samples = {name: _SAMPLES[kinds.get(name, "text")] for name in sorted(self._fields)}
         self._renderer = Renderer([templates])
         self.uses = [
-            _Use(channel, step.template, name, offers.get(arm.offer or ""), (*location, *_channel_location(i)))
+            _Use(channel, step.template, name, promise, (*location, *_channel_location(i)))
             for name, arm in file.campaign.arms.items()
+            for promise in promises_of(offers.get(arm.offer or "")) or (None,)
             for location, step in _steps(name, arm)
             for i, channel in enumerate(step.channels)
         ]
@@ -117,6 +123,7 @@ class _Linter:
         """A language that some template of the campaign has and another, or an offer, lacks."""
         written = [(use, self._languages(use)) for use in self.uses]
         everywhere = sorted({language for _, languages in written for language in languages})
+        yield from self._check_required(written)
         for use, languages in written:
             if self._renderer.exists(use.channel, use.template) and (missing := _missing(everywhere, languages)):
                 message = (
@@ -124,13 +131,27 @@ class _Linter:
                 )
                 yield self._in_campaign(use.location, message, "warning")
         for name, arm in self._file.campaign.arms.items():
-            offer = self._offers.get(arm.offer or "")
-            texts = set(offer.terms.text) if offer else {""}
-            if "" not in texts and (missing := _missing(everywhere, texts)):
-                message = (
-                    f"the text of offer {arm.offer} is not written in {missing}, as templates of this campaign are"
-                )
-                yield self._in_campaign(("arms", name, "offer"), message, "warning")
+            for promise in promises_of(self._offers.get(arm.offer or "")):
+                texts = set(promise.terms.text)
+                if "" not in texts and (missing := _missing(everywhere, texts)):
+                    message = (
+                        f"the text of offer {promise.name} is not written in {missing}, "
+                        "as templates of this campaign are"
+                    )
+                    yield self._in_campaign(("arms", name, "offer"), message, "warning")
+
+    def _check_required(self, written: Iterable[tuple[_Use, set[str]]]) -> Iterator[Problem]:
+        """A language the company wants everything written in, and some template or offer is not."""
+        required = self._policy.languages[1:] if self._policy else ()  # the first is that of what has no tag
+        for use, languages in written:
+            if self._renderer.exists(use.channel, use.template) and (missing := _missing(required, languages)):
+                message = f"{use.channel} template {use.template} is not written in {missing}; {_REQUIRED}"
+                yield self._in_campaign(use.location, message)
+        for name, arm in self._file.campaign.arms.items():
+            for promise in promises_of(self._offers.get(arm.offer or "")):
+                if missing := _missing(required, set(promise.terms.text)):
+                    message = f"the text of offer {promise.name} is not written in {missing}; {_REQUIRED}"
+                    yield self._in_campaign(("arms", name, "offer"), message)
 
     def check_delays(self) -> Iterator[Problem]:
         """Steps that leave when nothing is measured any more, or when their offer has ended."""
@@ -151,13 +172,14 @@ class _Linter:
         """Offers whose cost is not in the currency of the budget they are counted against."""
         budget = self._file.campaign.budget.discounts
         for name, arm in self._file.campaign.arms.items():
-            offer = self._offers.get(arm.offer or "")
-            cost = offer.terms.cost if offer else None
-            if budget and cost and cost.value.currency != budget.currency:
-                message = (
-                    f"offer {arm.offer} costs {cost.value.currency}, the budget for discounts is in {budget.currency}"
-                )
-                yield self._in_campaign(("arms", name, "offer"), message)
+            for promise in promises_of(self._offers.get(arm.offer or "")):
+                cost = promise.terms.cost
+                if budget and cost and cost.value.currency != budget.currency:
+                    message = (
+                        f"offer {promise.name} costs {cost.value.currency}, "
+                        f"the budget for discounts is in {budget.currency}"
+                    )
+                    yield self._in_campaign(("arms", name, "offer"), message)
 
     def check_allocation(self) -> Iterator[Problem]:
         """Shares that are to follow outcomes, in a campaign that no schedule repeats."""
@@ -213,6 +235,9 @@ class _Linter:
             return
         if isinstance(content, Sms):
             yield from self._check_length(use, locale, content.body)
+        if self._policy:
+            for message, severity in self._policy.check(content, locale):
+                yield self._in_template(_file_name(use, locale), 1, message, severity)
         if isinstance(content, Email) and str(context["unsubscribe_url"]) not in content.text:
             yield self._in_template(_file_name(use, locale, "text"), 1, _TEXT_WITHOUT_WAY_OUT)
         try:
@@ -237,6 +262,8 @@ class _Linter:
         context = sample_context(self._samples)
         context["campaign"] = {"name": self._file.campaign.name, "arm": use.arm}
         context["offer"] = {}
+        if self._policy:
+            context |= {"company": dict(self._policy.company), "unsubscribe_url": self._policy.unsubscribe_url}
         if use.offer:
             code = offer_code(use.offer, secret=_SAMPLE_SECRET, experiment_id="sample", customer_id="sample")
             context["offer"] = offer_facts(use.offer, locale=locale, as_of=_LONG_DATE, code=code)

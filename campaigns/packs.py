@@ -63,6 +63,17 @@ class NoHolidays(_Sourced):
     """The channels rest on public holidays."""
 
 
+class PackText(_Sourced):
+    """How texts in some languages must begin and end."""
+
+    locales: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] = Field(min_length=1)
+    """The languages, such as zh or zh-CN; each as template files spell it."""
+    begins_with: str = ""
+    """What they begin with; {brand} stands for the company's brand."""
+    ends_with: str = ""
+    """What they end with."""
+
+
 class Pack(Part):
     """The rules of one jurisdiction; a channel without a rule is free."""
 
@@ -74,6 +85,15 @@ class Pack(Part):
     """A moment is allowed when one rule of its channel holds it."""
     no_holidays: NoHolidays | None = None
     """Whether channels rest on the public holidays of the place."""
+    texts: Annotated[tuple[PackText, ...], BeforeValidator(as_tuple)] = ()
+    """How texts must begin and end."""
+
+    def texts_in(self, channel: str, locale: str | None) -> tuple[PackText, ...]:
+        """The rules for texts of a channel in a language."""
+        tag = (locale or "").replace("_", "-").casefold()
+        return tuple(
+            rule for rule in self.texts if channel in rule.channels and tag in {of.casefold() for of in rule.locales}
+        )
 
     def hours(self, channel: str) -> tuple[Window, ...]:
         """The windows of which one must hold a moment on the channel; empty where the pack does not limit it."""

@@ -107,6 +107,12 @@ class Policy(_Section):
         default=None, description="how long a customer whom one campaign took is left alone by every other"
     )
 
+    opt_out_scope: Literal["topic", "channel", "all"] = Field(
+        default="channel",
+        description="what one click on an unsubscribe link ends: the topic of that message on its channel, the channel, "
+        "or everything; STOP by SMS ends the channel, or everything",
+    )
+
     @property
     def quiet_window(self) -> Window | None:
         """The quiet hours as a window of every day."""
@@ -196,9 +202,7 @@ class Reputation(_Section):
 class LoyaltyPoints(_Section):
     """What offers of points turn purchases into, and what a point costs the company."""
 
-    per_unit: float = Field(
-        default=1.0, gt=0.0, json_schema_extra={"plain": True}, description="usual points for one unit of money spent"
-    )
+    per_hundred: int = Field(default=100, ge=1, description="usual points for 100 units of money spent")
     value: Amount | None = Field(
         default=None, description="what one point costs; without it a redemption costs what the offer says"
     )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.book import CampaignFile
+from campaigns.content_rules import ContentPolicy, company_hosts
 from campaigns.lint import lint_campaign
 from campaigns.problems import BookErrors, Problem, in_order
+from channels.tokens import TOKEN_CHARACTERS
+from flows.steps.unsubscribe import unsubscribe_url
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
+
+
+_SAMPLE_TOKEN: Final = "A" * TOKEN_CHARACTERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,21 @@ def lint(ws: Workspace, file: CampaignFile) -> list[Problem]:
         offers=file.offers,
         templates=ws.root / "templates",
         known_customer_fields=ws.facts.attributes(),
+        policy=content_policy(ws),
+    )
+
+
+def content_policy(ws: Workspace) -> ContentPolicy:
+    """What the workspace asks of its messages' words."""
+    settings, company = ws.settings, ws.settings.company
+    return ContentPolicy(
+        brand=settings.content.brand or company.name,
+        link_hosts=company_hosts(company.website, company.unsubscribe_url, settings.public_url)
+        | frozenset(settings.content.link_hosts),
+        max_sms_segments=settings.content.max_sms_segments,
+        languages=settings.content.languages,
+        unsubscribe_url=unsubscribe_url(settings, _SAMPLE_TOKEN),
+        company={"name": company.name, "postal_address": company.postal_address, "website": company.website},
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.book import load_book
+from campaigns.content_rules import ContentPolicy
 from campaigns.features import Kind
 from campaigns.lint import lint_campaign
 
@@ -29,6 +30,7 @@ def lint(workspace: Make, smallest: str) -> Lint:
         *changes: tuple[str, str],
         fields: Mapping[str, Kind] | tuple[str, ...] = (),
         files: Mapping[str, str] | None = None,
+        policy: ContentPolicy | None = None,
     ) -> list[str]:
         text = smallest
         for old, new in changes:
@@ -38,7 +40,9 @@ def lint(workspace: Make, smallest: str) -> Lint:
         root = workspace({"a.yaml": text, "templates/sms/.keep": "", **named, **(files or {})})
         book = load_book(root)
         file = book.campaigns["winback-90d"]
-        found = lint_campaign(file, offers=book.offers, templates=root / "templates", known_customer_fields=fields)
+        found = lint_campaign(
+            file, offers=book.offers, templates=root / "templates", known_customer_fields=fields, policy=policy
+        )
         return [str(problem) for problem in found]
 
     return run
@@ -223,3 +227,22 @@ def test_learnt_shares_in_a_campaign_that_runs_once_are_a_warning(lint: Lint) ->
     assert "warning" in problem
     scheduled = ("experiment:\n", 'schedule: {cron: "0 9 * * 1", timezone: UTC}\nexperiment:\n  allocation: thompson\n')
     assert lint({"sms/winback.txt.j2": GOOD_SMS}, scheduled) == []
+
+
+COMPANY = {"name": "Northwind", "postal_address": "1 High Street", "website": "https://northwind.example"}
+
+
+def test_the_companys_rules_are_checked_in_every_language(lint: Lint) -> None:
+    policy = ContentPolicy(brand="Northwind", company=COMPANY)
+    assert lint({"sms/winback.txt.j2": GOOD_SMS}, policy=policy) == []
+    (found,) = lint({"sms/winback.zh.txt.j2": "好久不见，{{ offer.text }}。拒收请回复R"}, policy=policy)
+    assert found.startswith("templates/sms/winback.zh.txt.j2:1:1: must begin with 【Northwind】")
+
+
+def test_languages_the_company_requires_must_be_there(lint: Lint) -> None:
+    policy = ContentPolicy(brand="Northwind", company=COMPANY, languages=("en", "zh"))
+    (template,) = lint({"sms/winback.txt.j2": GOOD_SMS}, policy=policy)
+    assert "sms template winback is not written in zh; every message must be (content.languages" in template
+    french = ContentPolicy(brand="Northwind", company=COMPANY, languages=("en", "fr"))
+    offer, _ = lint({"sms/winback.txt.j2": GOOD_SMS}, policy=french)
+    assert "the text of offer ten-percent is not written in fr" in offer
