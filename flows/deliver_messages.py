@@ -10,6 +10,7 @@ from prefect import flow, task
 
 from flows.result_page import publish_table
 from flows.run_context import clock, named_by, workspace_of
+from flows.settings import SettingsError
 from flows.steps.deliver_messages import deliver_messages as deliver_step
 from flows.wiring import worker_name
 
@@ -39,6 +40,7 @@ def deliver_messages(
     held: dict[str, str] = {}
     resting: dict[str, str] = {}
     paused: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     left = limit
     for _ in range(TASKS_A_RUN):
         room = MESSAGES_A_TASK if left is None else min(MESSAGES_A_TASK, left)
@@ -46,6 +48,7 @@ def deliver_messages(
         held.update(done.pop("held"))
         resting.update(done.pop("resting"))
         paused.update(done.pop("paused"))
+        unusable.update(done.pop("unusable"))
         reasons.update(done.pop("skipped_because"))
         total.update(done)
         gone = done["sent"] + done["failed"] + done["skipped"]  # what will not come back in this run
@@ -56,6 +59,9 @@ def deliver_messages(
     rows += [(f"skipped: {reason}", n) for reason, n in sorted(reasons.items()) if n]
     rows += [(f"held: {campaign}", why) for campaign, why in sorted(held.items())]
     rows += [(f"resting: {channel}", why) for channel, why in sorted(resting.items())]
+    rows += [(f"not set up: {channel}", why) for channel, why in sorted(unusable.items())]
     rows += [(f"paused: {scope}", why) for scope, why in sorted(paused.items())]
     publish_table("delivery", title="Delivery", columns=("state", "messages"), rows=rows)
+    if unusable:  # everything else has left; somebody must mend the settings
+        raise SettingsError("; ".join(f"{channel}: {why}" for channel, why in sorted(unusable.items())))
     return {**total, "held": sorted(held), "resting": sorted(resting), "paused": sorted(paused)}

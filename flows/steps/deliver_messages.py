@@ -21,10 +21,12 @@ from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.reconcile_doubts import reconcile_doubts
 from flows.steps.sending_rules import Sending, read_sending
-from flows.steps.settlements import Attempt, is_bounce, settlement_of, suppressions_from
+from flows.steps.settlements import Attempt, cost_of, is_bounce, settlement_of, suppressions_from
+from flows.steps.usable_accounts import UsableAccounts
 from warehouse.facts.outcomes import purchased_since
 from warehouse.ledger.claim_rules import campaign_of
 from warehouse.ledger.outbox import (
+    Bill,
     ClaimedMessage,
     ClaimRequest,
     Settlement,
@@ -66,6 +68,8 @@ class Delivered:
     """Channel -> why its account is left alone for now."""
     paused: dict[str, str] = field(default_factory=dict)
     """Scope (a campaign, a channel, "*") -> why it is paused."""
+    unusable: dict[str, str] = field(default_factory=dict)
+    """Channel -> what is wrong with the settings of its account; its messages wait, those of other channels do not."""
 
     def counts(self) -> dict[str, int]:
         """The counts as plain numbers; `skipped` is the sum over its reasons."""
@@ -79,8 +83,8 @@ class Delivered:
         }
 
     def stopped(self) -> dict[str, dict[str, str]]:
-        """What keeps messages back, and why: campaigns held, accounts resting, scopes paused."""
-        return {"held": self.held, "resting": self.resting, "paused": self.paused}
+        """What keeps messages back, and why: campaigns held, accounts resting or not usable, scopes paused."""
+        return {"held": self.held, "resting": self.resting, "unusable": self.unusable, "paused": self.paused}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -101,7 +105,8 @@ def deliver_messages(
 
     `pace` is made of the settings unless it is given; what all workers know of an account is kept in the ledger. Killed
     at any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
-    A campaign whose file is not sound is held. Raises BookErrors where offers or segments are not: nothing leaves then.
+    A campaign whose file is not sound is held, a channel whose account is set up wrongly waits. Raises BookErrors where
+    offers or segments are not sound: nothing leaves then.
     """
     delivered = Delivered()
     sending = read_sending(ws)
@@ -109,16 +114,18 @@ def deliver_messages(
     swept = sweep(ws.ledger, now)
     delivered.skipped["expired"] += swept.expired
     pace = pace or Pace(ws.ledger, worker, accounts_of(ws.settings), clock=running_clock(now))
+    accounts = UsableAccounts(ws)
     with asyncio.Runner() as runner:
         try:
-            delivered.sent += reconcile_doubts(ws, sending, now=now, runner=runner).found
+            delivered.sent += reconcile_doubts(ws, sending, accounts, now=now, runner=runner).found
             put_off_late_messages(ws, sending, now, delivered)
             rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
             pause_harmful(ws, now=now)
-            run = _Run(ContentMaker(ws, sending), sending, delivered, worker, now, runner, pace, rng)
+            run = _Run(ContentMaker(ws, sending), sending, delivered, worker, now, runner, accounts, pace, rng)
             _send_all(ws, run, limit, progress)
         finally:
-            runner.run(_close(list(ws.providers.values())))
+            runner.run(accounts.close())
+            delivered.unusable.update(accounts.unusable)
     delivered.resting.update(pace.resting())
     with ws.ledger.read() as tx:
         delivered.paused.update({switch.scope: switch.reason for switch in switches(tx) if switch.paused})
@@ -135,6 +142,7 @@ class _Run:
     worker: str
     now: datetime
     runner: asyncio.Runner
+    accounts: UsableAccounts
     pace: Pace
     rng: random.Random
     hours: Mapping[str, Hours] = field(default_factory=dict)
@@ -145,7 +153,7 @@ def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[i
     claimed_so_far = 0
     while run.sending.experiments and (limit is None or claimed_so_far < limit):
         room = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
-        channels = run.pace.open_channels()
+        channels = run.accounts.usable(run.pace.open_channels(), now=run.now)
         claimed = claim(ws.ledger, _request(run, channels, room)) if channels else []
         if not claimed:
             return
@@ -153,11 +161,6 @@ def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[i
         _dispatch(ws, claimed, run)
         if progress is not None:
             progress(claimed_so_far, max(claimed_so_far, limit or 0))
-
-
-async def _close(providers: Sequence[Provider]) -> None:
-    for provider in providers:
-        await provider.close()
 
 
 def _request(run: _Run, channels: Sequence[str], limit: int) -> ClaimRequest:
@@ -226,12 +229,15 @@ def _send_paced(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: i
 
 def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tries: Mapping[str, int]) -> None:
     """Commit the intent, send what it allows, record what became of it."""
-    provider = ws.providers[messages[0].channel]
+    provider = run.accounts.open(messages[0].channel)
+    assert provider is not None  # nothing is claimed before its account was opened
     keys = [message.key for message in messages]
     # the clock has gone on while the account was waited for
-    still_allowed = [key for key in keys if run.hours[key].allow(run.now)]
+    still_allowed = [message for message in messages if run.hours[message.key].allow(run.now)]
+    bill = Bill(provider.name, {message.key: cost_of(ws, message) for message in still_allowed})
     where = run.maker.addressed
-    allowed = set(intend(ws.ledger, still_allowed, run.worker, fence, run.now, margin=SEND_TIMEOUT, addressed=where))
+    asked = [message.key for message in still_allowed]
+    allowed = set(intend(ws.ledger, asked, run.worker, fence, run.now, margin=SEND_TIMEOUT, addressed=where, bill=bill))
     batch = {message.key: message for message in messages if message.key in allowed}
     release(ws.ledger, [key for key in keys if key not in allowed], run.worker, fence, run.now)
     if not batch:

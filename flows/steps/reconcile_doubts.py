@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 
 from channels.errors import ChannelError
-from channels.message import Outgoing
+from channels.message import CHANNELS, Outgoing
 from channels.provider import Provider, SendResult
 from flows.steps.message_content import ContentMaker
 from flows.steps.settlements import Attempt, settlement_of
+from flows.steps.usable_accounts import UsableAccounts
 from warehouse.ledger.doubts import Doubt, doubts
 from warehouse.ledger.outbox import Settlement, in_doubt, settle
 
@@ -46,13 +47,20 @@ class Reconciled:
     resent: int = 0
 
 
-def reconcile_doubts(ws: Workspace, sending: Sending, *, now: datetime, runner: asyncio.Runner) -> Reconciled:
+def reconcile_doubts(
+    ws: Workspace, sending: Sending, accounts: UsableAccounts, *, now: datetime, runner: asyncio.Runner
+) -> Reconciled:
     """Settle what can be settled; call it after the sweep. What stays in doubt is counted and waits for a person.
 
     A provider is asked only about attempts older than its reconcile_after: an acceptance may show late.
     """
     found = resent = 0
-    for channel, provider in ws.providers.items():
+    with ws.ledger.read() as tx:
+        doubtful = [channel for channel in CHANNELS if in_doubt(tx, channel=channel, limit=1)]
+    for channel in doubtful:
+        provider = accounts.open(channel)
+        if provider is None:
+            continue
         if provider.capability == "K":
             resent += _by_key(ws, channel, now)
         elif provider.capability == "Q" and isinstance(provider, Queryable):

@@ -13,7 +13,7 @@ from channels.pacing import backoff_s
 from channels.provider import Provider, SendResult
 from channels.receipts import suppress_reason
 from channels.sms_length import measure_sms
-from warehouse.ledger.outbox import Settlement
+from warehouse.ledger.outbox import Cost, Settlement
 from warehouse.ledger.suppressions import Suppression
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ def settlement_of(
     )
     match result.outcome:
         case "accepted":
-            segments = measure_sms(message.content.body).segments if isinstance(message.content, Sms) else None
-            price = getattr(ws.settings.prices, message.channel).amount
-            return replace(told, segments=segments, cost_micros=round(price * (segments or 1) * 1_000_000))
+            cost = cost_of(ws, message)
+            return replace(told, segments=cost.segments, cost_micros=cost.micros)
         case "permanent":
             return replace(told, state="failed", reason=result.code or "refused")
         case "transient":
@@ -62,6 +61,13 @@ def settlement_of(
 def is_bounce(result: SendResult) -> bool:
     """Whether the provider refused the address itself, and not because its owner had said STOP."""
     return result.action == "suppress" and suppress_reason(result.code) != "stop"
+
+
+def cost_of(ws: Workspace, message: Outgoing) -> Cost:
+    """What a message costs once a provider takes it."""
+    segments = measure_sms(message.content.body).segments if isinstance(message.content, Sms) else None
+    price = getattr(ws.settings.prices, message.channel).amount
+    return Cost(segments, round(price * (segments or 1) * 1_000_000))
 
 
 def suppressions_from(

@@ -50,12 +50,16 @@ def deliver(
         warn(f"{scope} is paused: {why}; to let it go on: retain resume '{scope}'")
     for channel, why in outcome["resting"].items():
         warn(f"the account for {channel} rests: {why}; its messages stay pending")
+    for channel, why in outcome["unusable"].items():
+        warn(f"the account for {channel} cannot be used: {why}; its messages stay pending")
     if as_json:
         print_json(outcome)
-        return
-    print_table(("messages", "n"), list(delivered.counts().items()))
-    if outcome["skipped_because"]:
-        print_table(("skipped because", "messages"), list(outcome["skipped_because"].items()))
+    else:
+        print_table(("messages", "n"), list(delivered.counts().items()))
+        if outcome["skipped_because"]:
+            print_table(("skipped because", "messages"), list(outcome["skipped_because"].items()))
+    if outcome["unusable"]:
+        raise typer.Exit(1)
 
 
 def status(

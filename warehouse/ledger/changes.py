@@ -76,6 +76,7 @@ class Changes:
                 began_at=row.intent_at if state == "in_doubt" else None,
                 worker=row.lease_owner,
                 reason=reason,
+                provider=row.provider if state == "in_doubt" else None,
             )
         )
         self.applied += 1

@@ -25,8 +25,8 @@ from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.exits import names
 from warehouse.ledger.messages import Event, adjust_budgets, append_events, due_lanes
-from warehouse.ledger.suppressions import is_suppressed
 from warehouse.ledger.programme_tables import withheld
+from warehouse.ledger.suppressions import is_suppressed
 from warehouse.ledger.switches import EVERYTHING, is_stopped, paused
 from warehouse.ledger.types import instant_text
 

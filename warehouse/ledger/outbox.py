@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from warehouse.ledger import dialect, schema
 from warehouse.ledger.acceptances import Overtaken, accept, part
 from warehouse.ledger.address_suppressions import anybody_was_erased, stopped_keys
+from warehouse.ledger.bills import Bill, Cost, keep_costs
 from warehouse.ledger.changes import Changes, Settlement
 from warehouse.ledger.claim_rules import CampaignRules, Cap
 from warehouse.ledger.claims import ClaimedMessage, ClaimRequest, claim
@@ -23,10 +24,12 @@ from warehouse.ledger.suppressions import is_suppressed
 from warehouse.ledger.switches import EVERYTHING, not_stopped, paused
 
 __all__ = [
+    "Bill",
     "CampaignRules",
     "Cap",
     "ClaimRequest",
     "ClaimedMessage",
+    "Cost",
     "InDoubt",
     "LateMessage",
     "MessageCounts",
@@ -98,7 +101,7 @@ class InDoubt:
     reason: str
 
 
-def intend(
+def intend(  # noqa: PLR0913 (the fence's three parts, and what a worker knows of messages it is about to send)
     ledger: Ledger,
     keys: Sequence[str],
     worker: str,
@@ -107,6 +110,7 @@ def intend(
     *,
     margin: timedelta = timedelta(0),
     addressed: Mapping[str, tuple[str, str, tuple[str, ...]]] | None = None,
+    bill: Bill | None = None,
 ) -> list[str]:
     """Commit the intent to send; give those keys, in the given order, that this worker may send now. Send no other.
 
@@ -114,7 +118,8 @@ def intend(
     than `margin` (take the provider's time-out). Its slot must still be open, its campaign not paused, the customer not
     suppressed, nor the address that `addressed` names (key -> channel, topic, the address's HMACs).
     What is not given stays claimed until its lease ends: `release` it, or leave it to the sweep.
-    From here on a crash leaves the message in doubt, never sent again blindly.
+    From here on a crash leaves the message in doubt, never sent again blindly. What the `bill` tells is kept with it,
+    for whoever learns its fate: a receipt, a reconciliation or a person may be the first to.
     """
     with ledger.begin() as tx:
         dialect.enter_gate(tx)
@@ -136,11 +141,16 @@ def intend(
                 ~is_suppressed(_O.c.customer_id, _O.c.channel, _O.c.experiment_id),
             )
             .values(state="sending", attempts=_O.c.attempts + 1, intent_at=now, updated_at=now)
-            .returning(_O.c.message_key)
+            .returning(_O.c.message_key, _O.c.experiment_id, _O.c.segments, _O.c.cost_micros)
         )
         if stopped:
             change = change.where(not_stopped(stopped))
-        allowed = set(tx.execute(change).scalars())
+        if bill is not None:
+            change = change.values(provider=bill.provider)
+        taken = tx.execute(change).all()
+        if bill is not None:
+            keep_costs(tx, bill, taken)
+        allowed = {row[0] for row in taken}
     return [key for key in keys if key in allowed]
 
 
