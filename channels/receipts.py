@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs, parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -81,6 +81,8 @@ class Receipt:
     code: str | None = None
     at: datetime | None = None
     suppress: SuppressReason | None = None
+    address: Address | None = field(default=None, repr=False, compare=False)
+    """Where the message went, told only with a `suppress`: its HMAC is kept, the address is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def twilio_receipt(fields: Mapping[str, str], *, message_key: str | None) -> Rec
         reason=status if failed else None,
         code=code if failed and code is not None and _ERROR_CODE.fullmatch(code) else None,
         suppress=suppress_reason(code) if failed else None,
+        address=_address("sms", fields.get("To")) if failed and suppress_reason(code) else None,
     )
 
 
@@ -195,7 +198,8 @@ def sendgrid_receipt(event: Mapping[str, Any]) -> Receipt | None:
     return Receipt(
         provider="sendgrid",
         channel="email",
-        event=kind,
+        # a mail program that fetches every picture in advance has not been looked at by anybody
+        event="machine_open" if kind == "open" and event.get("sg_machine_open") is True else kind,
         event_key=f"sendgrid:{kind}:{_event_id(event)}",
         state=state,
         message_key=_short(event.get("message_key")),
@@ -204,6 +208,7 @@ def sendgrid_receipt(event: Mapping[str, Any]) -> Receipt | None:
         code=status if failed and _ERROR_CODE.fullmatch(status) else None,
         at=_instant(event.get("timestamp")),
         suppress=_sendgrid_suppress(kind, event),
+        address=_address("email", event.get("email")) if _sendgrid_suppress(kind, event) else None,
     )
 
 
@@ -240,6 +245,10 @@ class _Fields(dict[str, list[str]]):
 
     def getlist(self, name: str) -> list[str]:
         return self[name]
+
+
+def _address(channel: Channel, value: Any) -> Address | None:
+    return Address(channel, value) if isinstance(value, str) and value and len(value) <= _LONGEST else None
 
 
 def _sendgrid_suppress(kind: str, event: Mapping[str, Any]) -> SuppressReason | None:

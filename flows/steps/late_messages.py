@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime, time
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from campaigns.timing import Slot, Window, next_slot
+from campaigns.timing import Slot, next_slot
+from flows.steps.legal_hours import ANY_TIME, hours_of, timing_of
 from warehouse.ledger.outbox import LateMessage, late_messages, move, skip
 
 if TYPE_CHECKING:
-    from campaigns.timing_terms import Timing
     from flows.steps.deliver_messages import Delivered
     from flows.steps.sending_rules import Sending
     from flows.wiring import Workspace
-
-ANY_TIME: Final = Window(frozenset(range(7)), time(0), time(0))
-"""Every hour of every day; quiet hours still hold."""
 
 
 def put_off_late_messages(ws: Workspace, sending: Sending, now: datetime, delivered: Delivered) -> None:
@@ -27,9 +24,9 @@ def put_off_late_messages(ws: Workspace, sending: Sending, now: datetime, delive
             return
         slots: dict[str, tuple[datetime, datetime]] = {}
         reasons: dict[str, str] = {}
-        known: dict[tuple[str, str, int, tuple[str, ...]], Slot | None] = {}
+        known: dict[tuple[object, ...], Slot | None] = {}
         for message in late:
-            kind = (message.experiment_id, message.arm, message.step, message.zones)
+            kind = (message.experiment_id, message.arm, message.step, message.channel, message.zones, message.place)
             if kind not in known:
                 known[kind] = _slot_for(ws, sending, message, now)
             slot = known[kind]
@@ -42,17 +39,8 @@ def put_off_late_messages(ws: Workspace, sending: Sending, now: datetime, delive
 
 
 def _slot_for(ws: Workspace, sending: Sending, message: LateMessage, now: datetime) -> Slot | None:
-    timing = _timing_of(sending, message)
+    timing = timing_of(sending, message)
     if timing is None or timing.if_late == "skip":
         return None
     window = ANY_TIME if timing.if_late == "send" else timing.window.window
-    return next_slot(window, message.zones, at=now, quiet=ws.settings.policy.quiet_window)
-
-
-def _timing_of(sending: Sending, message: LateMessage) -> Timing | None:
-    """The timing of the message's step as the file has it today; None where the file no longer has the step."""
-    campaign = sending.files[message.experiment_id.rpartition(":")[0]].campaign
-    arm = campaign.arms.get(message.arm)
-    if arm is None or message.step > len(arm.steps):
-        return None
-    return campaign.timing_of(message.arm, arm.steps[message.step - 1])
+    return next_slot(window, message.zones, at=now, bounds=hours_of(ws, message, message.place, timing).bounds)

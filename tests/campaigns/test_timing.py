@@ -8,6 +8,7 @@ import sys
 import zoneinfo
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -198,7 +199,7 @@ def test_a_large_country_has_all_its_zones() -> None:
 
 
 def test_every_zone_of_every_country_is_known() -> None:
-    for zones in timing._country_zones().values():
+    for zones in timing.zones_by_country().values():
         assert all(timing.is_zone(name) for name in zones)
 
 
@@ -294,3 +295,42 @@ def test_every_clock_change_of_2026_is_survived_to_the_minute() -> None:
         narrow = Window(EVERY_DAY, clock, (local + timedelta(minutes=61)).time())
         start = at - timedelta(minutes=90)
         assert next_slot(narrow, [name], at=start) == search_by_minutes(narrow, [name], start, None, days=2), name
+
+
+DECIDE = """
+import zoneinfo
+from datetime import UTC, datetime, time, timedelta
+from campaigns.timing import Window, next_slot, use_wheel_tzdata
+if {forced}:
+    use_wheel_tzdata()
+window = Window(frozenset(range(7)), time(10), time(11))
+for zone in ("America/Vancouver", "Europe/London", "Asia/Kathmandu"):
+    at = datetime(2026, 12, 1, tzinfo=UTC)
+    print(zone, next_slot(window, [zone], at=at), at.astimezone(zoneinfo.ZoneInfo(zone)))
+"""
+
+
+def test_a_doctored_copy_of_the_zones_on_the_machine_changes_nothing_once_the_wheel_is_forced(tmp_path: Path) -> None:
+    """Vancouver's file is Tokyo's: our slots never look there, and with the wheel forced neither does anybody else."""
+    from importlib.resources import files
+
+    tokyo = files("tzdata.zoneinfo").joinpath("Asia", "Tokyo").read_bytes()
+    for name in ("America/Vancouver", "Europe/London", "Asia/Kathmandu"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(tokyo)
+
+    def answers(path: str, *, forced: bool) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", DECIDE.format(forced=forced)],
+            env={**os.environ, "PYTHONTZPATH": path},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout.splitlines()
+
+    wheel = answers("", forced=True)
+    assert wheel == answers("/usr/share/zoneinfo", forced=True) == answers(str(tmp_path), forced=True)
+    doctored = answers(str(tmp_path), forced=False)
+    assert all("+09:00" in line for line in doctored)  # what zoneinfo itself reads there
+    assert [line.rpartition(" 2026-")[0] for line in doctored] == [line.rpartition(" 2026-")[0] for line in wheel]

@@ -1,0 +1,79 @@
+"""What timing needs to know of the candidates of a run: where they live, when they look, and which rules hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime, timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+from campaigns.best_hours import column_of, learn_hours
+from campaigns.packs import packs, packs_of
+from campaigns.timing import tzdata_version
+from campaigns.whereabouts import FALLBACKS
+from warehouse.ledger.engagement import engagement_hours
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from campaigns.model import Campaign
+    from campaigns.plan import Plan
+    from flows.wiring import Workspace
+
+MEMORY: Final = timedelta(days=365)
+"""How far back opens and clicks tell a best hour."""
+
+
+def timing_features(campaign: Campaign) -> tuple[str, ...]:
+    """The features that the campaign's timing needs of every candidate."""
+    return ("region", "best_hour") if wants_best_hour(campaign) else ("region",)
+
+
+def wants_best_hour(campaign: Campaign) -> bool:
+    """Whether some step of the campaign is sent at each customer's best hour."""
+    return any(
+        campaign.timing_of(name, step).at == "best_hour" for name, arm in campaign.arms.items() for step in arm.steps
+    )
+
+
+def describe_rules(plan: Plan) -> dict[str, Any]:
+    """What decided the moments of a plan: zones by source, the share that is guessed, legal packs, versions of rules."""
+    total = sum(plan.zone_sources.values())
+    guessed = sum(plan.zone_sources.get(source, 0) for source in FALLBACKS)
+    kinds = plan.messages.groupby(["place", "zones", "channel"], sort=True).size()
+    limited: Counter[str] = Counter()
+    for place, zones, channel, n in kinds.reset_index(name="n").itertuples(index=False):
+        for name in packs_of(str(place), tuple(str(zones).split(",")), str(channel)):
+            limited[name] += int(n)
+    return {
+        "zones": dict(plan.zone_sources),
+        "zones_guessed": guessed / total if total else 0.0,
+        "jurisdictions": {
+            name: {"title": packs()[name].title, "messages": limited[name]} for name in packs() if limited[name]
+        },
+        "tzdata": tzdata_version(),
+        "holidays": version("holidays"),
+    }
+
+
+def with_best_hours(ws: Workspace, campaign: Campaign, frame: pd.DataFrame, *, as_of: datetime) -> pd.DataFrame:
+    """The candidates with their best hour of UTC on each channel: of opens and clicks there, of purchases and visits.
+
+    Unchanged where no step of the campaign is sent at best_hour.
+    """
+    import pandas as pd
+
+    if not wants_best_hour(campaign):
+        return frame
+
+    habits = pd.to_numeric(frame["best_hour"]).to_numpy(dtype=float)
+    ids = frame["customer_id"].tolist()
+    found = {}
+    for channel in ("sms", "email", "push"):
+        with ws.ledger.read() as tx:
+            deeds = pd.DataFrame(
+                engagement_hours(tx, channel, since=as_of - MEMORY, until=as_of),
+                columns=["customer_id", "kind", "hour", "n"],
+            )
+        found[column_of(channel)] = learn_hours(ids, habits, deeds)
+    return frame.assign(**found)
