@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -66,8 +66,16 @@ class SendGridProvider:
         """Close the connections; the next send opens them again."""
         await self.wire.close()
 
-    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+    async def find(
+        self,
+        message: Outgoing,
+        *,
+        since: datetime,
+        others: Collection[str] = (),  # noqa: ARG002 (the seam's own)
+    ) -> SendResult | None:
         """Ask the Email Logs whether a message in doubt was accepted after `since`: the one that bears its key.
+
+        `others`, the ids of other messages, are not needed for that: the key tells.
 
         None: SendGrid does not know it. Unknown: it lists no more than so many, and all were others. Raises
         ChannelError where it cannot be asked now. Ask only after the longest delay with which one may still appear.

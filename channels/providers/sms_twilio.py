@@ -11,7 +11,7 @@ import base64
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -78,11 +78,13 @@ class TwilioProvider:
         """Close the connections; the next send opens them again."""
         await self.wire.close()
 
-    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+    async def find(self, message: Outgoing, *, since: datetime, others: Collection[str] = ()) -> SendResult | None:
         """Ask whether a message in doubt was accepted after `since`: the newest to this number with this text.
 
-        None: Twilio does not know it. Unknown: it lists no more than so many, and all were others. Raises ChannelError
-        where it cannot be asked now. Ask only after the longest delay with which an acceptance may still appear.
+        `others` are Twilio's ids of messages that are known to be other ones. None: Twilio does not know it. Unknown:
+        there is another text to this number of which nobody knows whose it is (what we send now may read differently
+        from what was sent then: a name has changed, a template was mended), or it lists no more than so many. Raises
+        ChannelError where it cannot be asked now. Ask only after the longest delay with which one may still appear.
         """
         assert isinstance(message.content, Sms)  # the channel's messages
         try:
@@ -93,9 +95,12 @@ class TwilioProvider:
             raise ChannelError(f"twilio cannot be asked: {type(error).__name__}") from None
         begin, wanted = since - timedelta(seconds=5), _letters(message.content.body)
         recent = [item for item in found if item.date_created is not None and item.date_created >= begin]
-        for item in recent:
+        unclaimed = [item for item in recent if item.sid not in others and item.direction != "inbound"]
+        for item in unclaimed:
             if _letters(item.body or "") == wanted:
                 return SendResult(message.key, "accepted", provider_id=item.sid)
+        if unclaimed:
+            return SendResult(message.key, "unknown", code="other_text", reason="another text to this number")
         if len(recent) >= _LIST_LIMIT:
             return SendResult(message.key, "unknown", code="too_many", reason="too many messages to this number")
         return None

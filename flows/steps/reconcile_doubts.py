@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
@@ -16,7 +17,7 @@ from channels.provider import Provider, SendResult
 from flows.steps.message_content import ContentMaker
 from flows.steps.settlements import Attempt, settlement_of
 from flows.steps.usable_accounts import UsableAccounts
-from warehouse.ledger.doubts import Doubt, doubts
+from warehouse.ledger.doubts import Doubt, doubts, provider_ids
 from warehouse.ledger.outbox import Settlement, in_doubt, settle
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ _log = logging.getLogger(__name__)
 class Queryable(Provider, Protocol):
     """A provider of capability Q."""
 
-    async def find(self, message: Outgoing, *, since: datetime) -> SendResult | None:
+    async def find(self, message: Outgoing, *, since: datetime, others: Collection[str] = ()) -> SendResult | None:
         """accepted: it took this very message; any other result: it cannot tell; None: it has taken nothing like it.
+
+        `others` are the provider's ids of other messages to the same customer.
 
         Raises ChannelError where it cannot be asked now.
         """
@@ -95,32 +98,49 @@ def _by_query(
     ready, _ = ContentMaker(ws, sending).make([doubt.message for doubt in mine])
     asked = {message.key: message for message in ready}
     since = {doubt.message.message_key: doubt for doubt in mine}
-    answers = runner.run(_ask(provider, [(message, since[message.key]) for message in ready]))
+    with ws.ledger.read() as tx:
+        taken = provider_ids(tx, {message.customer_id for message in ready}, channel=provider.channel)
+    questions = [_Question(m, since[m.key], frozenset(taken.get(m.customer_id, ()))) for m in ready]
+    answers = runner.run(_ask(provider, questions))
     attempt = Attempt(cast(Provider, provider), now, fence=None)
     rng = random.Random(0)  # noqa: S311 (nothing here waits: no result is transient)
-    news = []
+    news, unsure = [], Counter[str]()
     for key, answer in answers:
         if answer is None:
             news.append(Settlement(message_key=key, state="pending", reason="not_at_provider"))
         elif answer.outcome == "accepted":
             news.append(settlement_of(ws, asked[key], answer, attempt, rng=rng))
+        else:
+            unsure[answer.code or "unknown"] += 1
+    for code, n in sorted(unsure.items()):
+        _log.warning("%s cannot tell about %d messages in doubt (%s); they stay so", provider.name, n, code)
     return news
 
 
-async def _ask(provider: Queryable, messages: Sequence[tuple[Outgoing, Doubt]]) -> list[tuple[str, SendResult | None]]:
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A message in doubt, and the provider's ids that are known to be others'."""
+
+    message: Outgoing
+    doubt: Doubt
+    others: frozenset[str]
+
+
+async def _ask(provider: Queryable, questions: Sequence[_Question]) -> list[tuple[str, SendResult | None]]:
     """The provider's answers by message key; those it could not give are left out."""
     results = await asyncio.gather(
-        *(provider.find(message, since=doubt.intent_at) for message, doubt in messages), return_exceptions=True
+        *(provider.find(asked.message, since=asked.doubt.intent_at, others=asked.others) for asked in questions),
+        return_exceptions=True,
     )
     answers: list[tuple[str, SendResult | None]] = []
     failures = 0
-    for (message, _), result in zip(messages, results, strict=True):
+    for asked, result in zip(questions, results, strict=True):
         if isinstance(result, ChannelError):
             failures += 1
         elif isinstance(result, BaseException):
             raise result
         else:
-            answers.append((message.key, result))
+            answers.append((asked.message.key, result))
     if failures:
         _log.warning("%s could not be asked about %d messages in doubt; they stay so", provider.name, failures)
     return answers

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from tests.warehouse.ledger.story import DAY, HOUR, MINUTE, T0, keys_of, record, send, start, states, take
-from warehouse.ledger import claims
+from warehouse.ledger import claims, dialect
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.outbox import CampaignRules, Cap, intend
 from warehouse.ledger.schema import outbox
@@ -152,7 +152,7 @@ def test_two_claimers_of_two_campaigns_do_not_both_take_the_last_place(
 @pytest.mark.postgres
 def test_without_slot_rows_both_would_take_it(postgres_ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seeded bug: a cap that is checked without a lock."""
-    monkeypatch.setattr(claims, "_lock_slots", lambda *_: None)
+    monkeypatch.setattr(dialect, "enter_caps", lambda *_: None)
     assert _cap_race(postgres_ledger, monkeypatch, patience_s=60) == (True, 10)
 
 
@@ -230,6 +230,31 @@ def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_int
     at_end = intended()
     assert [customer for customer, before in stopped if customer in at_end and customer not in before] == []
     assert len(at_end) + len({c for c, _ in stopped} - at_end) == 160
+
+
+def test_a_stop_that_arrives_while_eight_dispatchers_run_ends_all_claims_of_its_customer(ledger: Ledger) -> None:
+    record(ledger, start(ledger), 240, arms=("offer",), rows=300)
+    at_stop: dict[str, bool] = {}
+    was_claimed = sa.select(outbox.c.customer_id).where(outbox.c.claimed_at.is_not(None))
+
+    def claimed_so_far() -> set[str]:
+        with ledger.read() as tx:
+            return set(tx.execute(was_claimed).scalars())
+
+    def dispatch(worker: str) -> None:
+        while claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE):
+            send(ledger, claimed, worker=worker)
+
+    def stop_some() -> None:
+        for n in range(239, 0, -7):  # the last ones first: they are claimed last
+            customer = f"c{n:06d}"
+            suppress(ledger, customer, "sms", "stop", "inbound", NOW)
+            at_stop[customer] = customer in claimed_so_far()
+
+    together(stop_some, *(lambda worker=f"w{n}": dispatch(worker) for n in range(8)))
+    at_end = claimed_so_far()
+    assert [customer for customer, was in at_stop.items() if customer in at_end and not was] == []
+    assert not all(at_stop.values())  # some STOPs came in time, else this would have shown nothing
 
 
 def test_a_claim_with_a_stale_fence_never_sends_however_claims_interleave(ledger: Ledger) -> None:

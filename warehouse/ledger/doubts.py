@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import sqlalchemy as sa
 
-from warehouse.ledger import schema
+from warehouse.ledger import dialect, schema
 from warehouse.ledger.claims import ClaimedMessage
 
 _A = schema.assignments
@@ -37,6 +38,17 @@ def doubts(tx: sa.Connection, *, channel: str, intent_before: datetime, limit: i
         .limit(limit)
     )
     return [_doubt(dict(row)) for row in tx.execute(query).mappings()]
+
+
+def provider_ids(tx: sa.Connection, customers: Iterable[str], *, channel: str) -> dict[str, set[str]]:
+    """The ids under which a provider knows the customers' messages on a channel: customer -> ids."""
+    found: dict[str, set[str]] = {}
+    query = sa.select(_O.c.customer_id, _O.c.provider_id).where(
+        dialect.among(tx, _O.c.customer_id, sorted(customers)), _O.c.channel == channel, _O.c.provider_id.is_not(None)
+    )
+    for customer, provider_id in tx.execute(query):
+        found.setdefault(customer, set()).add(provider_id)
+    return found
 
 
 def _doubt(row: dict[str, object]) -> Doubt:

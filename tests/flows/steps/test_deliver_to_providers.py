@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
 from channels.simulators.server import Simulator, running
 from flows.steps.deliver_messages import Delivered, deliver_messages
@@ -148,6 +149,25 @@ def test_sms_in_doubt_are_asked_about_after_the_grace_and_e_mails_wait_for_a_per
         for message in history(simulated, f"C{n:04d}")
         if message["channel"] == "sms"
     )
+
+
+def test_a_text_that_was_mended_meanwhile_leaves_its_messages_in_doubt_and_counted(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    """Twilio knows another text to these numbers since the attempt: to send again could be to send twice."""
+    simulator.plan = FaultPlan(0, {"closed_accepted": 1.0})
+    deliver(simulated, monday, limit=10)
+    doubts = doubtful(simulated)["sms"]
+    assert doubts > 0
+    simulator.plan = FaultPlan()
+    words = simulated.root / "templates" / "sms" / "hello.txt.j2"
+    words.write_text(words.read_text(encoding="utf-8").replace("Hello", "Good day"), encoding="utf-8")
+    mended = replace(simulated, renderer=Renderer([simulated.root / "templates"]))
+    for minutes in (10, 20):
+        deliver(mended, monday + minutes * MINUTE, limit=1)
+    assert doubtful(simulated)["sms"] == doubts
+    assert totals(simulated)["in_doubt"] >= doubts
+    assert simulator.book.duplicates() == {}
 
 
 def test_where_the_logs_may_be_read_e_mails_in_doubt_are_settled_too(
