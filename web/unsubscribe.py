@@ -12,8 +12,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
+from campaigns.words import EVERY_TOPIC
 from channels.message import CHANNELS
-from flows.steps.unsubscribe import Link, find_link, set_preferences, stopped_channels, unsubscribe
+from flows.steps.unsubscribe import (
+    Link,
+    find_link,
+    offered_topics,
+    set_preferences,
+    stopped_channels,
+    unsubscribe,
+)
 from flows.wiring import Workspace
 from web.desk import Desk, read_body
 from web.pages import render_page
@@ -25,6 +33,7 @@ _BECAUSE: Final[Mapping[str, str]] = {
     "complaint": "you marked one as spam",
     "bounce": "they cannot be delivered",
     "manual": "they were ended for you",
+    "erased": "your data are being erased",
 }
 
 _PAGES: Final[dict[int | str, dict[str, Any]]] = {
@@ -52,7 +61,7 @@ def unsubscribe_routes(desk: Desk) -> APIRouter:
 
         def look(ws: Workspace) -> HTMLResponse:
             link = find_link(ws, token)
-            return _no_link(desk) if link is None else _page(desk, link, stopped_channels(ws, link.customer_id))
+            return _no_link(desk) if link is None else _page(desk, ws, link)
 
         return await desk.work(look)
 
@@ -71,17 +80,22 @@ def _change(desk: Desk, ws: Workspace, token: str, fields: Mapping[str, list[str
     if link is None:
         return _no_link(desk)
     if fields.get("List-Unsubscribe") == ["One-Click"]:
-        unsubscribe(ws, link, at=now)
-        done = f"You will get no more {NAMES[link.channel]} from us."
-        return _page(desk, link, stopped_channels(ws, link.customer_id), done=done)
+        channel, topic = unsubscribe(ws, link, at=now)
+        about = "" if topic == EVERY_TOPIC else f" about {topic.replace('-', ' ')}"
+        done = f"You will get no more {NAMES.get(channel, 'messages')}{about} from us."
+        return _page(desk, ws, link, done=done)
     if "preferences" in fields:
         wanted = [channel for channel in CHANNELS if channel in fields.get("channel", [])]
-        return _page(desk, link, set_preferences(ws, link, wanted=wanted, at=now), done="Your choice is saved.")
+        topics = fields.get("topic", []) if "topics" in fields else None
+        set_preferences(ws, link, wanted=wanted, at=now, topics=topics)
+        return _page(desk, ws, link, done="Your choice is saved.")
     text = "Nothing was changed: the request did not say what to do."
     return HTMLResponse(_problem(desk, "This cannot be done", text), status_code=400)
 
 
-def _page(desk: Desk, link: Link, stopped: Mapping[str, set[str]], *, done: str | None = None) -> HTMLResponse:
+def _page(desk: Desk, ws: Workspace, link: Link, *, done: str | None = None) -> HTMLResponse:
+    stopped = stopped_channels(ws, link.customer_id)
+    topics = offered_topics(ws, link.customer_id)
     channels = [
         {
             "key": channel,
@@ -94,8 +108,17 @@ def _page(desk: Desk, link: Link, stopped: Mapping[str, set[str]], *, done: str 
     name = NAMES[link.channel]
     is_on = not stopped[link.channel]
     company = desk.settings.company.name
+    shown = [{"key": topic, "name": topic.replace("-", " "), "is_on": wanted} for topic, wanted in topics.items()]
     return HTMLResponse(
-        render_page("unsubscribe.html.j2", company=company, name=name, is_on=is_on, channels=channels, done=done)
+        render_page(
+            "unsubscribe.html.j2",
+            company=company,
+            name=name,
+            is_on=is_on,
+            channels=channels,
+            topics=shown if len(shown) > 1 else [],  # of one topic there is nothing to choose
+            done=done,
+        )
     )
 
 

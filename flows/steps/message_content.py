@@ -46,13 +46,13 @@ class ContentMaker:
         """Split claimed messages into those ready to leave and those that cannot, each with its reason."""
         contacts = look_up_contacts(self._ws.facts, sorted({message.customer_id for message in claimed}))
         ends = code_ends(self._ws, claimed, self._sending.files)
-        links = unsubscribe_urls(self._ws, [(m.customer_id, m.channel) for m in claimed if m.customer_id in contacts])
+        links = self._links([message for message in claimed if message.customer_id in contacts])
         check = check_addresses(self._ws, claimed, contacts, self._sending.topics)
         self.addressed = check.addressed
         ready: list[Outgoing] = []
         unsendable: list[tuple[ClaimedMessage, Unsendable]] = []
         for message in claimed:
-            link = links.get((message.customer_id, message.channel), "")
+            link = links.get(message.message_key, "")
             facts = self._offer_facts(message, contacts.get(message.customer_id), ends.get(message.message_key))
             reason = check.refused.get(message.message_key)
             contact = contacts.get(message.customer_id)
@@ -62,6 +62,17 @@ class ContentMaker:
             else:
                 unsendable.append((message, made))
         return ready, unsendable
+
+    def _links(self, claimed: Sequence[ClaimedMessage]) -> dict[str, str]:
+        """The unsubscribe link of each message by key: it knows what the message is about."""
+        by_topic: dict[str, list[ClaimedMessage]] = {}
+        for message in claimed:
+            by_topic.setdefault(self._sending.topics[message.experiment_id], []).append(message)
+        found: dict[str, str] = {}
+        for topic, messages in by_topic.items():
+            links = unsubscribe_urls(self._ws, [(m.customer_id, m.channel) for m in messages], topic=topic)
+            found |= {m.message_key: links[m.customer_id, m.channel] for m in messages}
+        return found
 
     def _offer_facts(
         self, message: ClaimedMessage, contact: Contact | None, code_ends_at: datetime | None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +12,9 @@ from channels.message import Address
 from channels.opt_out_words import Wish
 from channels.receipts import Inbound, Receipt
 from flows.steps.guard_reputation import pause_harmful
+from flows.steps.kept_addresses import Why, keep_out, suppress_addresses_of
 from warehouse.facts.errors import FactsError
+from warehouse.ledger.address_suppressions import release_addresses, suppress_addresses
 from warehouse.ledger.addressees import customers_of_messages
 from warehouse.ledger.audit import audit_log, record_audit
 from warehouse.ledger.engagement import ENGAGED
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 BATCH: Final = 1_000
+SOURCE: Final = "inbound SMS"
 _TROUBLES: Final[Mapping[str, Kind]] = {"bounce": "bounce", "complaint": "complaint"}
 _log = logging.getLogger(__name__)
 
@@ -81,9 +82,10 @@ def receive_inbound(ws: Workspace, inbound: Inbound, *, now: datetime) -> Answer
         reply = help_text(ws.settings.company)
     if inbound.wish not in ("stop", "start"):
         return Answered(inbound.wish, 0, 0, reply)
+    _obey_address(ws, inbound.sender, inbound.wish, inbound.event_key, now)  # holds whoever has the number, or gets it
     customers = customers_with_phone(ws, inbound.sender)
     if not customers:
-        _log.warning("%s from a number no customer has (note %s)", inbound.wish, _note(ws, inbound.sender))
+        _log.warning("%s from a number no customer has; the number is kept as an HMAC", inbound.wish)
     changed = sum(_obey(ws, customer, inbound.wish, inbound.event_key, now) for customer in customers)
     return Answered(inbound.wish, len(customers), changed, reply)
 
@@ -116,6 +118,7 @@ def _receive_batch(ws: Workspace, receipts: Sequence[Receipt], now: datetime) ->
     ]
     # first, so that a crash in between leaves receipts that come again and not a wish that was lost
     suppressed = suppress_many(ws.ledger, wishes) if wishes else 0
+    _keep_addresses_out(ws, receipts, customers, now)
     troubles = [
         (receipt.message_key or "", kind) for receipt in ours if (kind := _TROUBLES.get(receipt.suppress or ""))
     ]
@@ -142,20 +145,60 @@ def _settlement(receipt: Receipt) -> Settlement:
 
 def _obey(ws: Workspace, customer_id: str, wish: Literal["stop", "start"], event_key: str, now: datetime) -> bool:
     """Suppress or release a customer's SMS, unless this very message was obeyed before: it may come again later."""
-    with ws.ledger.read() as tx:
-        lines = audit_log(tx, subject=customer_id)
-    if any(line.detail.get("event") == event_key for line in lines):
+    if _is_obeyed(ws, customer_id, event_key):
         return False
+    scope = "all" if ws.settings.policy.opt_out_scope == "all" else "sms"
     if wish == "stop":
-        changed = suppress(ws.ledger, customer_id, "sms", "stop", "inbound SMS", now)
-    else:
-        changed = bool(release_suppression(ws.ledger, customer_id, "sms", source="inbound SMS", at=now, reason="stop"))
-    with ws.ledger.begin() as tx:
-        detail = {"channel": "sms", "event": event_key, "changed": changed}
-        record_audit(tx, at=now, actor="inbound SMS", action=wish, subject=customer_id, detail=detail)
+        changed = suppress(ws.ledger, customer_id, scope, "stop", SOURCE, now)
+    else:  # only what a STOP did, under whatever setting it was done
+        released = [
+            release_suppression(ws.ledger, customer_id, each, source=SOURCE, at=now, reason="stop")
+            for each in ("sms", "all")
+        ]
+        changed = any(released)
+    _note_obeyed(ws, customer_id, wish, {"channel": scope, "event": event_key, "changed": changed}, now)
     return changed
 
 
-def _note(ws: Workspace, number: Address) -> str:
-    """A name for a number that only the holder of our key could link to it."""
-    return hmac.new(ws.secret.encode(), f"phone.{number.value}".encode(), hashlib.sha256).hexdigest()[:16]
+def _obey_address(
+    ws: Workspace, number: Address, wish: Literal["stop", "start"], event_key: str, now: datetime
+) -> None:
+    """Keep a number out, or let it in again, whether some customer has it or not; known by its HMAC only."""
+    kept = keep_out(ws, number, Why("stop", SOURCE, now))
+    if kept is None:
+        return
+    subject = f"address {kept.macs[0]}"
+    if _is_obeyed(ws, subject, event_key):
+        return
+    if wish == "stop":
+        changed = suppress_addresses(ws.ledger, [kept])
+    else:
+        changed = release_addresses(ws.ledger, kept.macs, channel="sms", source=SOURCE, at=now, reason="stop")
+    _note_obeyed(ws, subject, wish, {"channel": "sms", "event": event_key, "changed": bool(changed)}, now)
+
+
+def _is_obeyed(ws: Workspace, subject: str, event_key: str) -> bool:
+    """Whether this very message was obeyed before: providers send it again."""
+    with ws.ledger.read() as tx:
+        return any(line.detail.get("event") == event_key for line in audit_log(tx, subject=subject))
+
+
+def _note_obeyed(ws: Workspace, subject: str, wish: str, detail: Mapping[str, Any], now: datetime) -> None:
+    with ws.ledger.begin() as tx:
+        record_audit(tx, at=now, actor=SOURCE, action=wish, subject=subject, detail=detail)
+
+
+def _keep_addresses_out(
+    ws: Workspace, receipts: Sequence[Receipt], customers: Mapping[str, str], now: datetime
+) -> None:
+    """Keep out the addresses that receipts speak of: the one they name, else the one the customer has now."""
+    named, unnamed = [], []
+    for receipt in receipts:
+        if receipt.suppress is None:
+            continue
+        if receipt.address is not None:
+            named.append(keep_out(ws, receipt.address, Why(receipt.suppress, receipt.provider, now)))
+        elif customer := customers.get(receipt.message_key or ""):
+            unnamed.append(Suppression(customer, receipt.channel, receipt.suppress, receipt.provider, now))
+    suppress_addresses(ws.ledger, [wish for wish in named if wish is not None])
+    suppress_addresses_of(ws, unnamed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
+from campaigns.words import EVERY_TOPIC
 from warehouse.ledger import dialect, schema
 from warehouse.ledger.engine import Ledger
 
@@ -25,20 +26,23 @@ def state_of_message(tx: sa.Connection, message_key: str) -> str | None:
     return state
 
 
-def number_links(ledger: Ledger, customer_ids: Sequence[str]) -> dict[str, int]:
-    """Give each customer the number of his or her unsubscribe link, from 1 on; a number once given stays."""
+def number_links(ledger: Ledger, customer_ids: Sequence[str], topic: str = EVERY_TOPIC) -> dict[str, int]:
+    """Give each customer the number of his or her unsubscribe link of a topic, from 1 on; a number once given stays."""
     wanted = sorted(set(customer_ids))
     with ledger.read() as tx:
-        found = _numbers(tx, wanted)
+        found = _numbers(tx, wanted, topic)
     missing = [customer for customer in wanted if customer not in found]
     if missing:
         with ledger.begin(durable=False) as tx:  # a durable intent follows before any link leaves
-            rows = [{"customer_id": customer} for customer in missing]
+            rows = [{"customer_id": customer, "topic": topic} for customer in missing]
             tx.execute(
-                sa.text("INSERT INTO unsubscribe_links (customer_id) VALUES (:customer_id) ON CONFLICT DO NOTHING"),
+                sa.text(
+                    "INSERT INTO unsubscribe_links (customer_id, topic) VALUES (:customer_id, :topic) "
+                    "ON CONFLICT DO NOTHING"
+                ),
                 rows,
             )
-            found |= _numbers(tx, missing)
+            found |= _numbers(tx, missing, topic)
     return found
 
 
@@ -48,6 +52,14 @@ def customer_of_link(tx: sa.Connection, link_id: int) -> str | None:
     return customer
 
 
-def _numbers(tx: sa.Connection, customer_ids: Sequence[str]) -> dict[str, int]:
-    query = sa.select(_L.c.customer_id, _L.c.link_id).where(dialect.among(tx, _L.c.customer_id, customer_ids))
+def topic_of_link(tx: sa.Connection, link_id: int) -> str:
+    """Give the topic of the messages an unsubscribe link stands in, "all" where none is known."""
+    topic: str | None = tx.execute(sa.select(_L.c.topic).where(_L.c.link_id == link_id)).scalar()
+    return topic or EVERY_TOPIC
+
+
+def _numbers(tx: sa.Connection, customer_ids: Sequence[str], topic: str) -> dict[str, int]:
+    query = sa.select(_L.c.customer_id, _L.c.link_id).where(
+        dialect.among(tx, _L.c.customer_id, customer_ids), _L.c.topic == topic
+    )
     return {row.customer_id: row.link_id for row in tx.execute(query)}

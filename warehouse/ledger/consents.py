@@ -38,7 +38,7 @@ class Statement:
     topic: str = EVERY_TOPIC
 
 
-def record_consents(ledger: Ledger, statements: Iterable[Statement]) -> int:
+def record_consents(ledger: Ledger, statements: Iterable[Statement], *, takes_effect: bool = True) -> int:
     """Add statements, and let the newest of each scope take effect; give how many were new.
 
     One transaction for each 2,000: after its commit no message that it forbids is claimed. Saying it again changes
@@ -49,12 +49,15 @@ def record_consents(ledger: Ledger, statements: Iterable[Statement]) -> int:
     for start in range(0, len(everything), _CHUNK):
         with ledger.begin() as tx:
             dialect.close_gate(tx)
-            new += add_consents(tx, everything[start : start + _CHUNK])
+            new += add_consents(tx, everything[start : start + _CHUNK], takes_effect=takes_effect)
     return new
 
 
-def add_consents(tx: sa.Connection, statements: Sequence[Statement]) -> int:
-    """Add statements within a transaction that has closed the gate; give how many were new."""
+def add_consents(tx: sa.Connection, statements: Sequence[Statement], *, takes_effect: bool = True) -> int:
+    """Add statements within a transaction that has closed the gate; give how many were new.
+
+    Without `takes_effect` they are only kept: whoever says them has suppressed or released already.
+    """
     customers = sorted({each.customer_id for each in statements})
     known = {_content(row) for row in _rows(tx, customers)}
     fresh = [each for each in dict.fromkeys(statements) if _key(each) not in known]
@@ -62,7 +65,8 @@ def add_consents(tx: sa.Connection, statements: Sequence[Statement]) -> int:
         return 0
     columns = ("customer_id", "channel", "topic", "given", "at", "source", "wording")
     tx.execute(sa.insert(_T), [{name: getattr(each, name) for name in columns} for each in fresh])
-    _take_effect(tx, _newest(_rows(tx, customers)), {(s.customer_id, s.channel, s.topic) for s in fresh})
+    if takes_effect:
+        _take_effect(tx, _newest(_rows(tx, customers)), {(s.customer_id, s.channel, s.topic) for s in fresh})
     return len(fresh)
 
 
