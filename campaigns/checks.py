@@ -20,8 +20,6 @@ from campaigns.words import CONTROL
 from experiments.metrics import METRICS, Metric
 
 _HUNDRED: Final = Decimal(100)
-_USABLE: Final = {name: metric for name, metric in METRICS.items() if metric.kind != "survival"}
-"""The others are in the table of what is not supported yet."""
 
 
 def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None) -> list[Issue]:
@@ -98,17 +96,19 @@ def _check_metrics(experiment: Mapping[str, Any]) -> Iterator[Issue]:
 
 def _check_metric(name: str, location: Location, *, at_key: bool = False) -> Iterator[Issue]:
     if name not in METRICS:
-        message = f'unknown metric "{name}"{did_you_mean(name, _USABLE)}; known: {", ".join(sorted(_USABLE))}'
+        message = f'unknown metric "{name}"{did_you_mean(name, METRICS)}; known: {", ".join(sorted(METRICS))}'
         yield Issue(location, message, at_key)
 
 
 def _check_primary(name: str, experiment: Mapping[str, Any]) -> Iterator[Issue]:
-    metric = _USABLE.get(name)
+    metric = METRICS.get(name)
     if metric is None:
         return
     if metric.kind not in ("proportion", "mean") or metric.source != "facts":
-        able = ", ".join(m.name for m in _USABLE.values() if m.kind in ("proportion", "mean") and m.source == "facts")
+        able = ", ".join(m.name for m in METRICS.values() if m.kind in ("proportion", "mean") and m.source == "facts")
         yield Issue(("experiment", "primary"), f"{name} can be reported but cannot decide; use one of {able}")
+    if metric.kind == "survival":
+        return
     for key in ("minimum_effect", "expected_lift"):
         if effect := _difference(experiment.get(key)):
             yield from _check_unit(effect, metric, ("experiment", key))
@@ -143,7 +143,14 @@ def _check_guardrails(guardrails: Mapping[str, Any]) -> Iterator[Issue]:
         given = [key for key in ("max_increase", "max_decrease") if key in _mapping(rule)]
         if isinstance(rule, Mapping) and len(given) != 1:
             yield Issue(location, "give exactly one of max_increase and max_decrease", at_key=True)
-        if (metric := _USABLE.get(name)) is None or len(given) != 1:
+        metric = METRICS.get(name)
+        if metric is not None and metric.kind == "survival":
+            message = (
+                f"{name} follows customers whose window is still open: no size can be planned for a margin of it"
+            )
+            yield Issue(location, f"{message}; report it under metrics, and guard repurchase or retained", at_key=True)
+            continue
+        if metric is None or len(given) != 1:
             continue
         wanted = "max_decrease" if metric.higher_is_better else "max_increase"
         if given[0] != wanted:

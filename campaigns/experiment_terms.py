@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from campaigns.units import Effect, PositiveDuration, Share
-from campaigns.words import FeatureName, MetricName, Part, as_tuple
+from campaigns.words import FeatureName, MetricName, Part, ReportedMetric, as_tuple
 
 
 class Guardrail(Part):
@@ -35,7 +35,7 @@ class Experiment(Part):
     """How long after assignment outcomes count."""
     primary: MetricName
     """The metric that decides."""
-    metrics: Annotated[tuple[MetricName, ...], BeforeValidator(as_tuple)] = Field(
+    metrics: Annotated[tuple[ReportedMetric, ...], BeforeValidator(as_tuple)] = Field(
         default=(), examples=[["revenue", "margin", "orders", "retained"]]
     )
     """Further metrics that are reported."""
@@ -55,6 +55,9 @@ class Experiment(Part):
         default=(), max_length=8, examples=[["tier", "value_tier", "churn_risk", "preferred_channel"]]
     )
     """Features of few values by which effects are explored; named before the first customer is assigned."""
+    winsorise: Annotated[Share, Field(gt=0.5, le=1.0)] = 0.999
+    """Where money per customer is capped in the view beside the plain results: this share of the customers of all arms
+    together lies below the cap."""
     bayesian: bool = False
     """Whether the chance to beat control and the expected loss are shown beside the results."""
     expected_lift: Effect | None = None

@@ -19,13 +19,7 @@ class Unsupported:
     values: frozenset[str] | None = None
 
 
-_SURVIVAL: Final = frozenset({"time_to_repurchase"})
-
-IN_CAMPAIGNS: Final = (
-    Unsupported(("experiment", "primary"), "use repurchase", _SURVIVAL),
-    Unsupported(("experiment", "metrics", "*"), "use repurchase", _SURVIVAL),
-    Unsupported(("experiment", "guardrails", "time_to_repurchase"), "use repurchase"),
-)
+IN_CAMPAIGNS: Final[tuple[Unsupported, ...]] = ()
 """The table for campaign files."""
 
 IN_OFFERS: Final[tuple[Unsupported, ...]] = ()

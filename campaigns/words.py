@@ -136,6 +136,8 @@ MetricName = Annotated[
     WithJsonSchema({"type": "string", "enum": [name for name in sorted(METRICS) if METRICS[name].kind != "survival"]}),
 ]
 """Checked by `campaigns.checks`, which knows what each metric can be used for."""
+ReportedMetric = Annotated[str, WithJsonSchema({"type": "string", "enum": sorted(METRICS)})]
+"""A metric that is shown: survival among them. Checked like the others."""
 FeatureName = Annotated[str, WithJsonSchema({"type": "string", "examples": ["tier", "value_tier", "churn_risk"]})]
 """Checked by `campaigns.checks` against the catalogue and the company's own columns."""
 Cron = Annotated[

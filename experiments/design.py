@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.errors import ExperimentError
 
-_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n", "segments")
+_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n", "segments", "winsorise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,8 @@ class Design:
     outcome window from assignment. `lateness_days`: how much longer to wait for late facts. `covariates`: metric ->
     pre-period column used for CUPED. `treatment`: a hash of what the arms do and to whom, so that another treatment is
     another experiment. `segments`: features by whose values effects are explored, named before the first outcome is
-    seen. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted).
+    seen. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted). `winsorise`: the quantile of all
+    arms together at which money is capped in the view beside the plain results.
     """
 
     experiment_id: str
@@ -94,6 +95,7 @@ class Design:
     treatment: str = ""
     allocation: Literal["fixed", "thompson"] = "fixed"
     segments: tuple[str, ...] = ()
+    winsorise: float = 0.999
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.weights]
@@ -125,6 +127,8 @@ class Design:
                 del guard["kind"]  # the default: designs agreed before there were two kinds keep their hash
         if not self.segments:
             del plain["segments"]
+        if self.winsorise == Design.__dataclass_fields__["winsorise"].default:
+            del plain["winsorise"]
         return plain
 
     @classmethod
@@ -145,7 +149,7 @@ class Design:
             ) from error
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of what was agreed: all but id, epoch, salt, planned size, segments."""
+        """SHA-256 (hex) of the canonical JSON of what was agreed: all but id, epoch, salt, planned size, and views."""
         content = {key: value for key, value in self.to_json().items() if key not in _NOT_CONTENT}
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

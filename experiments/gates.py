@@ -164,7 +164,7 @@ def harm(evidence: Evidence, arm: str) -> list[Reason]:
         result = evidence.result(name, arm)
         if name in guarded or result is None or not result.usable or name not in METRICS:
             continue
-        if not METRICS[name].higher_is_better:
+        if METRICS[name].source == "ledger":
             continue  # costs of messages rise by design; the margin gate weighs them
         lift, p = improvement(result), result.p_adjusted
         worse = lift is not None and p is not None and lift < 0.0 and p <= evidence.design.alpha

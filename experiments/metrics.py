@@ -91,7 +91,7 @@ _BUILT_IN = (
         definition="What sending to the customer cost within the horizon",
     ),
     Metric(
-        "time_to_repurchase", "survival", ("repurchase_day", "repurchased"), unit="days",
+        "time_to_repurchase", "survival", ("repurchase_day", "repurchased"), higher_is_better=False, unit="days",
         definition="Days from assignment to the first purchase; censored where the customer is still being observed",
     ),
 )  # fmt: skip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from experiments.aggregates import Moments, SurvivalCounts
-from warehouse.facts.outcomes import first_purchase_days, wave_moments
+from experiments.winsorising import SparseRows
+from warehouse.facts.outcomes import first_purchase_days, wave_moments_and_rows
 from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.deliveries import reached_customers
 from warehouse.ledger.tallies import ArmTally, tally
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PRE_PERIOD: Final = timedelta(days=365)
 """How far before the assignment a customer's own spending is looked at, to take out its noise (CUPED)."""
+CAPPED_ROWS: Final = ("revenue", "margin", "pre_revenue")
+"""What is kept of every customer with orders: money that may be capped, and the covariate of both."""
 DELIVERED: Final = "delivered"
 """The column of the moments that is 1 for customers whom a message reached."""
 
@@ -38,6 +41,8 @@ class WaveOutcomes:
     tally: Mapping[str, ArmTally]
     times: Mapping[str, SurvivalCounts]
     outcomes: Mapping[str, Moments] | None
+    money: Mapping[str, tuple[SparseRows, ...]] = field(default_factory=dict)
+    """By arm, the customers' own values of what may be capped, once the wave is mature."""
 
     @property
     def is_mature(self) -> bool:
@@ -109,22 +114,30 @@ def _collect_wave(ws: Workspace, wave: WaveRow, design: Design, now: datetime) -
         reached = reached_customers(tx, wave.wave_id)
     known_until = max(wave.assigned_at, now - lateness)
     times = first_purchase_days(ws.facts, cohort, start=wave.assigned_at, until=known_until, horizon=horizon)
-    outcomes = None
+    outcomes: dict[str, Moments] | None = None
+    money: dict[str, tuple[SparseRows, ...]] = {}
     if wave.assigned_at + horizon + lateness <= now:
-        outcomes = _outcomes(ws, cohort, reached, start=wave.assigned_at, horizon=horizon)
-    return WaveOutcomes(wave, counted, times, outcomes)
+        outcomes, money = _outcomes(ws, cohort, reached, start=wave.assigned_at, horizon=horizon)
+    return WaveOutcomes(wave, counted, times, outcomes, money=money)
 
 
 def _outcomes(
     ws: Workspace, cohort: pd.DataFrame, reached: set[str], *, start: datetime, horizon: timedelta
-) -> dict[str, Moments]:
+) -> tuple[dict[str, Moments], dict[str, tuple[SparseRows, ...]]]:
     """Outcomes by arm with the column `delivered`: those reached and those not are two groups of one scan."""
     marked = cohort["arm"].where(cohort["customer_id"].isin(reached), cohort["arm"] + _NOT_REACHED)
-    groups = wave_moments(ws.facts, cohort.assign(arm=marked), start=start, horizon=horizon, pre_period=PRE_PERIOD)
-    return add_moments(
+    groups, rows = wave_moments_and_rows(
+        ws.facts, cohort.assign(arm=marked), start=start, horizon=horizon, pre_period=PRE_PERIOD, columns=CAPPED_ROWS
+    )
+    money: dict[str, tuple[SparseRows, ...]] = {}
+    for name, part in rows.items():
+        arm = name.removesuffix(_NOT_REACHED)
+        money[arm] = (*money.get(arm, ()), part)
+    outcomes = add_moments(
         {name.removesuffix(_NOT_REACHED): _with_constant(moments, float(not name.endswith(_NOT_REACHED)))}
         for name, moments in groups.items()
     )
+    return outcomes, money
 
 
 def _with_constant(moments: Moments, value: float) -> Moments:

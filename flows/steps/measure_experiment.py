@@ -11,12 +11,13 @@ from experiments.design import Design
 from experiments.errors import ExperimentError
 from experiments.results import Result
 from flows.steps.bayesian_view import describe_posteriors, wants_bayesian
+from flows.steps.capped_effects import describe_capped
 from flows.steps.collect_outcomes import Collected, collect_outcomes
 from flows.steps.compare_outcomes import compare_net_margin, compare_outcomes, describe_strata
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
 from flows.steps.past_effects import Prior, find_prior
-from flows.steps.repurchase_times import describe_times
+from flows.steps.repurchase_times import describe_times, with_times
 from flows.steps.segment_effects import describe_segments
 from warehouse.facts.outcomes import OUTCOMES
 from warehouse.ledger.experiments import ExperimentRow, current_experiment, experiments
@@ -39,8 +40,8 @@ class Measurement:
     """Margin less the cost of messages; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
-    """Other readings, shown and never decided upon: survival, waves, stratified, strata, cace, segments, bayesian,
-    circumstances."""
+    """Other readings, shown and never decided upon: survival, waves, stratified, strata, winsorised, cace, segments,
+    bayesian, circumstances."""
     prior: Prior | None = None
     matures_at: datetime | None = None
 
@@ -97,11 +98,13 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     row = find_experiment(ws, campaign)
     design = Design.from_json(row.design)
     collected = collect_outcomes(ws, design, now=now)
-    results = compare_outcomes(design, collected)
+    times = describe_times(design, collected)
+    results = with_times(compare_outcomes(design, collected), times)
     health = examine_health(ws, design, collected, now=now)
     prior = find_prior(ws, design, results, now=now)
     posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) else []
-    views = _views(ws, design, collected) | {"bayesian": posteriors, "circumstances": health.circumstances}
+    views = {"survival": times, **_views(ws, design, collected)}
+    views |= {"bayesian": posteriors, "circumstances": health.circumstances}
     measurement = Measurement(
         design=design,
         as_of=now,
@@ -134,10 +137,10 @@ def find_experiment(ws: Workspace, campaign: str) -> ExperimentRow:
 
 def _views(ws: Workspace, design: Design, collected: Collected) -> dict[str, Any]:
     return {
-        "survival": describe_times(design, collected),
         "waves": describe_waves(collected),
         "stratified": stratify_by_wave(design, collected),
         "strata": describe_strata(design, collected),
+        "winsorised": describe_capped(design, collected),
         "cace": effects_on_reached(design, collected),
         "segments": describe_segments(ws, design, collected),
     }

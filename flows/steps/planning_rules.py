@@ -69,6 +69,7 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
         treatment=treatment_hash(file),
         segments=experiment.segments,
         allocation=experiment.allocation,
+        winsorise=experiment.winsorise,
     )
 
 

@@ -10,6 +10,7 @@ from experiments.compare_strata import Stratification, compare_survival_strata
 from experiments.compare_survival import compare_survival
 from experiments.compare_waves import usable_waves
 from experiments.metrics import METRICS
+from experiments.results import Result
 from experiments.survival import Curve, common_horizon, kaplan_meier, stratified_log_rank
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 METRIC: Final = METRICS["time_to_repurchase"]
 SHOWN_DAYS: Final = (1, 2, 3, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 270, 365)
 """Days at which the curves are written down, as far as somebody was followed for so long."""
+LONGEST_CURVE: Final = 366
+"""Days up to which a curve is kept day by day, for drawing."""
 
 
 def describe_times(design: Design, collected: Collected) -> dict[str, Any] | None:
@@ -47,6 +50,12 @@ def describe_times(design: Design, collected: Collected) -> dict[str, Any] | Non
     }
 
 
+def with_times(results: Sequence[Result], times: Mapping[str, Any] | None) -> list[Result]:
+    """The results with the restricted mean times in the place of the survival metric, where they are known."""
+    known = {row["arm"]: Result.from_json(row) for row in (times or {}).get("rmst", ())}
+    return [known.get(result.arm, result) if result.metric == METRIC.name else result for result in results]
+
+
 def _by_arm(design: Design, collected: Collected) -> dict[str, SurvivalCounts]:
     total = {arm: SurvivalCounts.empty() for arm, weight in design.weights if weight > 0.0}
     for wave in collected.waves:
@@ -68,6 +77,7 @@ def _describe_arm(counts: SurvivalCounts, *, confidence: float) -> dict[str, Any
         "events": sum(counts.events),
         "median_days": None if curve.median is None else curve.median + 1.0,
         "points": [_point(curve, day) for day in SHOWN_DAYS if day <= followed],
+        "curve": [[day, _point(curve, day)["away"]] for day in range(1, min(int(followed), LONGEST_CURVE) + 1)],
     }
 
 
@@ -135,4 +145,8 @@ def _average(waves: Sequence[tuple[float, SurvivalCounts]]) -> dict[str, Any]:
         "events": sum(part["events"] for _, part in parts),
         "median_days": None,
         "points": points,
+        "curve": [
+            [row[0][0], sum(weight * away for (weight, _), (_, away) in zip(parts, row, strict=True))]
+            for row in zip(*(part["curve"] for _, part in parts), strict=False)
+        ],
     }

@@ -113,7 +113,7 @@ def test_every_problem_of_every_file_is_named_with_line_and_column_in_one_pass(w
         'winback.yaml:2:1: statsu: unknown key (did you mean "status"?)',
         'winback.yaml:4:12: audience.segment: unknown feature or segment "recency_day" (did you mean "recency_days"?)',
         'winback.yaml:8:12: experiment.primary: unknown metric "repurchse" (did you mean "repurchase"?); known: complained,'
-        " margin, message_cost, orders, repurchase, retained, revenue, spend_per_order, unsubscribed",
+        " margin, message_cost, orders, repurchase, retained, revenue, spend_per_order, time_to_repurchase, unsubscribed",
         'winback.yaml:13:12: arms.ten-percent.offer: unknown offer "ten-percnt" (did you mean "ten-percent"?);'
         " offers.yaml has ten-percent",
         'winback.yaml:16:24: arms.ten-percent.steps[1].templte: unknown key (did you mean "template"?)',

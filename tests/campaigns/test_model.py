@@ -267,13 +267,6 @@ def test_a_misspelt_key_is_not_reported_as_missing_too() -> None:
             "clicked",
             '"clicked" is not supported yet; use purchased, or leave the key out',
         ),
-        ("experiment.primary", "time_to_repurchase", '"time_to_repurchase" is not supported yet; use repurchase'),
-        ("experiment.metrics", ["time_to_repurchase"], '"time_to_repurchase" is not supported yet; use repurchase'),
-        (
-            "experiment.guardrails",
-            {"time_to_repurchase": {"max_decrease": 1}},
-            "is not supported yet; use repurchase",
-        ),
         ("timing.at", "best_hour", "is not supported yet; write a window instead"),
         ("arms.ten-percent-sms.timing", {"at": "best_hour"}, "is not supported yet; write a window instead"),
         ("arms.ten-percent-sms.steps.0.timing", {"at": "09:00"}, "is not supported yet; write a window instead"),
@@ -315,6 +308,14 @@ def test_an_unknown_exit_condition_is_a_wrong_value() -> None:
             "unsubscribed can be reported but cannot decide; use",
         ),
         ("experiment.primary", "spend_per_order", "experiment.primary", "spend_per_order can be reported but cannot"),
+        ("experiment.primary", "time_to_repurchase", "experiment.primary", "time_to_repurchase can be reported but"),
+        (
+            "experiment.guardrails",
+            {"time_to_repurchase": {"max_increase": 1}},
+            "experiment.guardrails.time_to_repurchase",
+            "time_to_repurchase follows customers whose window is still open: no size can be planned for a margin of "
+            "it; report it under metrics, and guard repurchase or retained",
+        ),
         ("experiment.metrics", ["revenu"], "experiment.metrics.0", 'unknown metric "revenu" (did you mean "revenue"?)'),
         ("experiment.metrics", ["margin", "margin"], "experiment.metrics.1", "margin is named twice"),
         ("experiment.metrics", ["repurchase"], "experiment.metrics.0", "repurchase is named twice"),
@@ -454,3 +455,14 @@ def test_effects_may_be_explored_by_the_companys_own_columns_and_margins_be_a_sh
     assert [issue.location for issue in check_campaign(raw, attributes={"store": "text"})] == [
         ("experiment", "segments", 1)
     ]
+
+
+def test_a_survival_metric_may_be_reported_and_money_be_capped_where_the_file_says() -> None:
+    raw = put(put(plain(), "experiment.metrics", ["time_to_repurchase", "revenue"]), "experiment.winsorise", "99%")
+    assert issues(raw) == []
+    experiment = campaign(raw).experiment
+    assert experiment.metrics == ("time_to_repurchase", "revenue")
+    assert experiment.winsorise == 0.99
+    assert campaign().experiment.winsorise == 0.999
+    (issue,) = issues(put(plain(), "experiment.winsorise", "40%"))
+    assert issue.location == ("experiment", "winsorise")

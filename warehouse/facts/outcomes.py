@@ -10,6 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from experiments.aggregates import Moments, SurvivalCounts
+from experiments.winsorising import SparseRows
 from warehouse.facts.cohorts import Cohort, joined_rows
 from warehouse.facts.dialects import DAY_US, MONEY_SCALE, epoch_us, money_total, to_us
 from warehouse.facts.purchases import is_purchase, order_rows
@@ -49,6 +50,27 @@ def wave_moments(
     members = Cohort.of_frame(cohort)
     window = _read_window(facts, members, start, horizon, pre_period)
     return {arm: window.moments(members.units_of(arm)) for arm in members.arms}
+
+
+def wave_moments_and_rows(
+    facts: Facts,
+    cohort: pd.DataFrame,
+    *,
+    start: datetime,
+    horizon: timedelta,
+    pre_period: timedelta,
+    columns: Sequence[str],
+) -> tuple[dict[str, Moments], dict[str, SparseRows]]:
+    """`wave_moments`, and the customers' own values of some columns per arm, from the same scan: for capping.
+
+    Raises:
+        FactsError: a customer stands in the cohort twice, or the engine refuses.
+    """
+    members = Cohort.of_frame(cohort)
+    window = _read_window(facts, members, start, horizon, pre_period)
+    arms = {arm: members.units_of(arm) for arm in members.arms}
+    moments = {arm: window.moments(units) for arm, units in arms.items()}
+    return moments, {arm: window.sparse(units, columns) for arm, units in arms.items()}
 
 
 def outcome_rows(
@@ -129,6 +151,13 @@ class _Window:
             means.append(total / (scale * n))
             away.append(values / scale - means[-1])
         return _centred(self.names, sums, means, away, n)
+
+    def sparse(self, in_arm: NDArray[np.bool_], names: Sequence[str]) -> SparseRows:
+        """Some columns' values of the units of an arm that have a row, in the order of the units."""
+        rows = self.order[in_arm[self.units[self.order]]]
+        places = [self.names.index(name) for name in names]
+        values = np.column_stack([self._values(place, rows) / self.scales[place] for place in places])
+        return SparseRows(int(in_arm.sum()), tuple(names), values)
 
     def filled(self, n: int) -> dict[str, NDArray[np.float64]]:
         """A value for each of n units by name."""

@@ -11,6 +11,7 @@ import pytest
 from flows.steps.decide_experiment import decide_experiment
 from flows.steps.deliver_messages import deliver_messages
 from flows.steps.gather_report import gather_report
+from flows.steps.load_facts import load_facts
 from flows.steps.measure_experiment import measure_experiment
 from flows.steps.run_campaign import run_campaign
 from flows.steps.suppress_customer import suppress_customer
@@ -134,3 +135,46 @@ def test_measuring_every_day_spends_no_look_and_deciding_between_looks_neither(
 
 def find(rows: list[dict[str, Any]], metric: str, arm: str) -> dict[str, Any]:
     return next(row for row in rows if (row["metric"], row["arm"]) == (metric, arm))
+
+
+def test_money_is_capped_at_one_quantile_of_all_arms_beside_the_plain_result(
+    shop: Shops, go_round: Go, answer: Callable[..., None], monday: datetime, rewrite: Callable[..., object]
+) -> None:
+    ws = shop(customers=400)
+    rewrite(ws, "  minimum_effect: 10pp\n", "  minimum_effect: 10pp\n  winsorise: 99%\n")
+    arms = go_round(ws, monday, BUYS)
+    huge = ws.root / "huge.csv"
+    bought_at = (monday + 5 * DAY).isoformat()
+    huge.write_text(
+        f"order_id,customer_id,ordered_at,amount,margin\nH1,{arms['text'][0]},{bought_at},9000.00,4000.00\n",
+        encoding="utf-8",
+    )
+    load_facts(ws, "orders", [huge], renames={}, now=monday + 8 * DAY)
+    measured = measure_experiment(ws, "back", now=monday + RIPE).to_json()
+    capped = measured["winsorised"]
+    assert capped["quantile"] == 0.99
+    assert capped["caps"] == {"revenue": 30.0, "margin": 12.0}  # 99 % of all 400 spent no more
+    assert capped["customers"] == {"revenue": 1, "margin": 1}
+    plain = find(measured["results"], "revenue", "text")
+    beside = find(capped["results"], "revenue", "text")
+    assert plain["high"] - plain["low"] > 10 * (beside["high"] - beside["low"])
+    assert beside["low"] < 0 < beside["high"]
+    assert find(capped["results"], "margin", "mail")["low"] > 0
+
+
+def test_time_to_repurchase_is_a_metric_that_a_file_may_report(
+    shop: Shops, go_round: Go, monday: datetime, rewrite: Callable[..., object]
+) -> None:
+    ws = shop(customers=400)
+    rewrite(ws, "metrics: [revenue,", "metrics: [time_to_repurchase, revenue,")
+    go_round(ws, monday, BUYS)
+    early = measure_experiment(ws, "back", now=monday + 2 * DAY).to_json()
+    assert find(early["results"], "time_to_repurchase", "mail")["status"] == "not_measured"
+    measured = measure_experiment(ws, "back", now=monday + RIPE).to_json()
+    row = find(measured["results"], "time_to_repurchase", "mail")
+    assert row == find(measured["survival"]["rmst"], "time_to_repurchase", "mail")
+    assert (row["kind"], row["status"]) == ("survival", "relative_undefined")
+    assert row["high"] < 0  # they came back sooner
+    assert len(measured["survival"]["arms"]["mail"]["curve"]) == 30
+    decided = decide_experiment(ws, "back", now=monday + RIPE)
+    assert [r for r in decided.verdict.reasons if r.metric == "time_to_repurchase" and r.passed is False] == []
