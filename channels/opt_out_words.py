@@ -14,6 +14,7 @@ STOP: Final[frozenset[str]] = frozenset(
         *("stop", "stopall", "stop all", "unsubscribe", "end", "quit", "cancel", "revoke", "optout", "opt out"),
         *("remove me", "no more", "unsub"),
         *("arret", "arreter", "desabonner", "desinscrire"),  # French
+        # German, Dutch, the Nordic languages
         *("stopp", "stoppen", "abmelden", "abbestellen", "ende", "avregistrera", "avslutt", "afmeld", "afmelden"),
         *("alto", "baja", "parar", "cancelar", "no mas", "sair", "remover"),  # Spanish, Portuguese
         *("basta", "annulla", "disiscrivi"),  # Italian
@@ -34,10 +35,20 @@ STOP: Final[frozenset[str]] = frozenset(
     }
 )
 START: Final[frozenset[str]] = frozenset(
-    {"start", "unstop", "yes", "subscribe", "resume", "opt in", "optin", "恢复订阅", "恢復訂閱"}
+    {
+        *("start", "unstop", "yes", "subscribe", "resume", "opt in", "optin"),
+        *("oui", "reprendre", "abonner", "ja", "starten", "anmelden"),  # French, German
+        *("si", "alta", "comenzar", "sim", "assinar", "inizia", "iscrivi"),  # Spanish, Portuguese, Italian
+        *("старт", "подписаться"),
+        *("恢复订阅", "恢復訂閱", "订阅", "訂閱", "恢复", "恢復"),
+        *("配信再開", "수신동의"),
+    }
 )
 HELP: Final[frozenset[str]] = frozenset(
-    {"help", "info", "aide", "hilfe", "ayuda", "ajuda", "aiuto", "帮助", "幫助", "?"}
+    {
+        *("help", "info", "aide", "hilfe", "ayuda", "ajuda", "aiuto"),
+        *("помощь", "справка", "帮助", "幫助", "도움말", "?"),
+    }
 )
 
 _FIRST: Final = frozenset({"stop", "stopall", "unsubscribe", "stopp", "arret", "optout", "unsub"})

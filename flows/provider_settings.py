@@ -15,6 +15,7 @@ from campaigns.units import Duration
 USUAL_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "TWILIO_ACCOUNT_SID": ("providers", "twilio", "account_sid"),
     "TWILIO_AUTH_TOKEN": ("providers", "twilio", "auth_token"),
+    "TWILIO_WEBHOOK_KEY": ("providers", "twilio", "webhook_key"),
     "TWILIO_MESSAGING_SERVICE_SID": ("providers", "twilio", "messaging_service_sid"),
     "SENDGRID_API_KEY": ("providers", "sendgrid", "api_key"),
     "SMTP_PASSWORD": ("providers", "smtp", "password"),
@@ -54,6 +55,10 @@ class TwilioSettings(_Section):
     account_sid: str = Field(default="", description="the account, AC...; also TWILIO_ACCOUNT_SID")
     auth_token: SecretStr = Field(
         default=SecretStr(""), description="its Auth Token, which signs webhooks too; set it as TWILIO_AUTH_TOKEN"
+    )
+    webhook_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="secret of the shared key of webhooks signed by HMAC-SHA256; set it as TWILIO_WEBHOOK_KEY",
     )
     messaging_service_sid: str | None = Field(default=None, description="the Messaging Service that sends, MG...")
     sender: str | None = Field(default=None, description="the number or name that sends, where there is no service")

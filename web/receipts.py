@@ -92,7 +92,9 @@ def receipt_routes(desk: Desk) -> APIRouter:
 
 
 async def _twilio_fields(desk: Desk, request: Request) -> dict[str, str]:
-    return verify_twilio(await _webhook(desk, request, limit=FORM_LIMIT), auth_token=twilio_token(desk.settings))
+    webhook = await _webhook(desk, request, limit=FORM_LIMIT)
+    shared = desk.settings.providers.twilio.webhook_key.get_secret_value()
+    return verify_twilio(webhook, auth_token=twilio_token(desk.settings), shared_key=shared)
 
 
 async def _webhook(desk: Desk, request: Request, *, limit: int) -> WebhookRequest:

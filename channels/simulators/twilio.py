@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import format_datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qs, urlsplit
 
 from channels.simulators.http import Request, Response, json_response
@@ -134,10 +134,12 @@ def _status(taken: Accepted) -> str:
     return "scheduled" if taken.details.get("ScheduleType") == "fixed" else "accepted"
 
 
-def sign_callback(auth_token: str, url: str, fields: Mapping[str, str]) -> str:
-    """The X-Twilio-Signature of a callback: HMAC-SHA1 over the address and the sorted fields."""
+def sign_callback(
+    auth_token: str, url: str, fields: Mapping[str, str], *, digest: Literal["sha1", "sha256"] = "sha1"
+) -> str:
+    """The X-Twilio-Signature of a callback: an HMAC (SHA-1, or SHA-256 of a shared key) over address and fields."""
     text = url + "".join(name + fields[name] for name in sorted(fields))
-    return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), hashlib.sha1).digest()).decode()
+    return base64.b64encode(hmac.new(auth_token.encode(), text.encode(), digest).digest()).decode()
 
 
 def _error(status: int, code: int, message: str) -> Response:

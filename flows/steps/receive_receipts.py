@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -17,7 +17,9 @@ from warehouse.facts.errors import FactsError
 from warehouse.ledger.address_suppressions import release_addresses, suppress_addresses
 from warehouse.ledger.addressees import customers_of_messages
 from warehouse.ledger.audit import audit_log, record_audit
+from warehouse.ledger.deliveries import messages_with_ids
 from warehouse.ledger.engagement import ENGAGED
+from warehouse.ledger.exits import conditionals_of, is_awaited, record_exits
 from warehouse.ledger.outbox import Settlement, settle
 from warehouse.ledger.reputation import Kind, count_troubles
 from warehouse.ledger.suppressions import Suppression, release_suppression, suppress, suppress_many
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 BATCH: Final = 1_000
+REPLIED: Final = "replied"
+"""The signal of a customer who answered by SMS."""
 SOURCE: Final = "inbound SMS"
 _TROUBLES: Final[Mapping[str, Kind]] = {"bounce": "bounce", "complaint": "complaint"}
 _log = logging.getLogger(__name__)
@@ -75,11 +79,14 @@ def receive_receipts(ws: Workspace, receipts: Iterable[Receipt], *, now: datetim
 def receive_inbound(ws: Workspace, inbound: Inbound, *, now: datetime) -> Answered:
     """Do what an SMS of a customer asks for, once per message; the number is looked up in the facts and forgotten.
 
+    Any other text is a reply: it ends the journeys that wait for one, whatever it says.
     Raises FactsError where the facts cannot be asked: whoever sent it should send it again.
     """
     reply = None
     if inbound.wish == "help" and not inbound.is_answered:
         reply = help_text(ws.settings.company)
+    if inbound.wish is None:
+        return _hear(ws, inbound.sender, now)
     if inbound.wish not in ("stop", "start"):
         return Answered(inbound.wish, 0, 0, reply)
     _obey_address(ws, inbound.sender, inbound.wish, inbound.event_key, now)  # holds whoever has the number, or gets it
@@ -88,6 +95,21 @@ def receive_inbound(ws: Workspace, inbound: Inbound, *, now: datetime) -> Answer
         _log.warning("%s from a number no customer has; the number is kept as an HMAC", inbound.wish)
     changed = sum(_obey(ws, customer, inbound.wish, inbound.event_key, now) for customer in customers)
     return Answered(inbound.wish, len(customers), changed, reply)
+
+
+def _hear(ws: Workspace, sender: Address, now: datetime) -> Answered:
+    """Note a customer's answer where messages are to be left out for those who replied, for all who were written to."""
+    with ws.ledger.read() as tx:
+        if not is_awaited(tx, REPLIED):
+            return Answered(None, 0, 0, None)
+    customers = customers_with_phone(ws, sender)
+    with ws.ledger.read() as tx:
+        heard = conditionals_of(tx, customers, REPLIED, written_by="sms")
+    changed = sum(
+        record_exits(ws.ledger, experiment_id, members, reason=REPLIED, at=now)
+        for experiment_id, members in sorted(heard.items())
+    )
+    return Answered(None, len(customers), changed, None)
 
 
 def help_text(company: Company) -> str:
@@ -106,7 +128,22 @@ def customers_with_phone(ws: Workspace, number: Address) -> list[str]:
         raise FactsError("the facts cannot be asked whose number an inbound SMS came from; try again later") from None
 
 
+def _with_keys(ws: Workspace, receipts: Sequence[Receipt]) -> list[Receipt]:
+    """The receipts with our keys, those included that name their message by the provider's id alone."""
+    ids: dict[str, set[str]] = {}
+    for receipt in receipts:
+        if receipt.message_key is None and receipt.provider_id is not None and receipt.channel == "sms":
+            ids.setdefault(receipt.provider, set()).add(receipt.provider_id)
+    if not ids:
+        return list(receipts)
+    with ws.ledger.read() as tx:
+        known = {provider: messages_with_ids(tx, provider, wanted) for provider, wanted in ids.items()}
+    keys = [r.message_key or known.get(r.provider, {}).get(r.provider_id or "") for r in receipts]
+    return [replace(receipt, message_key=key) for receipt, key in zip(receipts, keys, strict=True)]
+
+
 def _receive_batch(ws: Workspace, receipts: Sequence[Receipt], now: datetime) -> Received:
+    receipts = _with_keys(ws, receipts)
     keys = {receipt.message_key for receipt in receipts if receipt.message_key is not None}
     with ws.ledger.read() as tx:
         customers = customers_of_messages(tx, sorted(keys))

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from channels.errors import ChannelError
-from channels.opt_out_words import read_wish
+from channels.opt_out_words import HELP, START, STOP, read_wish
 from channels.receipts import (
     BadSignature,
     MalformedReceipt,
@@ -105,6 +105,29 @@ def test_a_json_body_is_signed_by_its_hash_in_the_address() -> None:
         verify_twilio(WebhookRequest(request.url, request.headers, b'{"MessageSid": "SM2"}'), auth_token="token")
     with pytest.raises(MalformedReceipt):
         verify_twilio(signed_json([1]), auth_token="token")
+
+
+def test_a_shared_key_signs_by_sha_256_and_only_where_the_header_says_so() -> None:
+    settings = "key=webhooks_sharedkey_01,algorithm=HMAC_SHA256"
+    body = urlencode(FIELDS).encode()
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    newer = {
+        **kind,
+        "x-twilio-signature": sign_callback("shared", URL, FIELDS, digest="sha256"),
+        "x-twilio-webhooks-signature-settings": settings,
+    }
+    keys = {"auth_token": "token", "shared_key": "shared"}
+    assert verify_twilio(WebhookRequest(URL, newer, body), **keys) == FIELDS
+    older = {**kind, "x-twilio-signature": sign_callback("token", URL, FIELDS)}
+    assert verify_twilio(WebhookRequest(URL, older, body), **keys) == FIELDS
+    crossed = {**newer, "x-twilio-signature": sign_callback("token", URL, FIELDS, digest="sha256")}
+    odd = {**newer, "x-twilio-webhooks-signature-settings": "key=k,algorithm=MD5"}
+    unsaid = {name: value for name, value in newer.items() if "settings" not in name}
+    for headers, given in ((crossed, keys), (odd, keys), (unsaid, keys), (newer, {"auth_token": "token"})):
+        with pytest.raises(BadSignature):
+            verify_twilio(WebhookRequest(URL, headers, body), **given)
+    with pytest.raises(BadSignature):
+        verify_twilio(WebhookRequest(URL + "x", newer, body), **keys)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +223,33 @@ def test_an_answer_is_twiml_with_its_text_escaped() -> None:
 )
 def test_words_that_end_messages(text: str) -> None:
     assert read_wish(text) == "stop"
+
+
+LOCALES = {
+    "en": (("stop", "stopall", "unsubscribe", "end", "quit", "cancel", "revoke", "optout"), ("start", "yes", "unstop"), ("help", "info")),
+    "zh": (("退订", "退訂", "T", "TD", "R", "N", "拒收"), ("恢复订阅", "订阅"), ("帮助", "幫助")),
+    "fr": (("arrêt", "arrêter", "désabonner"), ("oui", "reprendre"), ("aide",)),
+    "de": (("stopp", "abmelden", "abbestellen"), ("ja", "anmelden"), ("hilfe",)),
+    "es": (("alto", "baja", "cancelar", "no más"), ("sí", "alta"), ("ayuda",)),
+    "pt": (("parar", "sair"), ("sim",), ("ajuda",)),
+    "it": (("basta", "annulla", "disiscrivi"), ("sì", "inizia"), ("aiuto",)),
+    "ru": (("стоп", "отписаться"), ("старт", "подписаться"), ("помощь",)),
+    "ja": (("配信停止",), ("配信再開",), ()),
+    "ko": (("수신거부",), ("수신동의",), ("도움말",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_every_language_has_its_words_to_stop_and_to_start_again(locale: str) -> None:
+    for wish, words in zip(("stop", "start", "help"), LOCALES[locale], strict=True):
+        for word in words:
+            assert {read_wish(word), read_wish(word.upper()), read_wish(f" {word}. ")} == {wish}, word
+
+
+def test_no_word_means_two_things() -> None:
+    assert not STOP & START
+    assert not STOP & HELP
+    assert not START & HELP
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from warehouse.ledger import schema
+from warehouse.ledger import dialect, schema
 from warehouse.ledger.errors import LedgerError
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ def sent_messages(tx: sa.Connection, experiment_id: str) -> pd.DataFrame:
     )
     frame = pd.DataFrame([tuple(row) for row in tx.execute(query)], columns=list(_COLUMNS))
     return frame.assign(sent_at=pd.to_datetime(frame["sent_at"], utc=True))
+
+
+def messages_with_ids(tx: sa.Connection, provider: str, ids: Iterable[str]) -> dict[str, str]:
+    """The SMS that a provider knows by these ids of its own: id -> message key. E-mails of one request share theirs."""
+    # the channel as it stands in the index's own condition: a bound value would not match the partial index
+    query = sa.select(_O.c.provider_id, _O.c.message_key).where(
+        sa.text("outbox.channel = 'sms'"),
+        _O.c.provider_id.is_not(None),
+        dialect.among(tx, _O.c.provider_id, sorted(set(ids))),
+        _O.c.provider == provider,
+    )
+    return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def reached_customers(tx: sa.Connection, wave_id: str) -> set[str]:

@@ -28,6 +28,7 @@ from warehouse.facts.errors import FactsError
 from warehouse.ledger.audit import audit_log
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.history import customer_history, message_history
+from warehouse.ledger.outbox import Settlement, settle
 
 HOUR = timedelta(hours=1)
 Shop = Callable[..., Workspace]
@@ -65,6 +66,29 @@ def ending(ws: Workspace, key: str) -> Any:
     message = next(m for m in told.messages if m["message_key"] == key)
     wishes = {(s["channel"], s["reason"]) for s in told.suppressions if s["released_at"] is None}
     return message["state"], message["provider_id"], wishes
+
+
+def test_a_callback_without_our_key_finds_its_message_by_the_providers_id(shop: Shop, monday: datetime) -> None:
+    ws = shop()
+    run_campaign(ws, "back", as_of=monday)
+    deliver_messages(ws, now=monday, worker="test")
+    texts = [
+        m for n in range(60) for m in story(ws, f"C{n:04d}").messages if (m["channel"], m["state"]) == ("sms", "sent")
+    ]
+    chosen = str(texts[3]["message_key"])
+    settle(
+        ws.ledger,
+        [Settlement(message_key=chosen, state="delivered", provider="twilio", provider_id="SM77")],
+        monday,
+    )
+    fields = {"MessageSid": "SM77", "MessageStatus": "failed", "ErrorCode": "30006"}
+    receipt = twilio_receipt(fields, message_key=None)
+    stranger = twilio_receipt({**fields, "MessageSid": "SM78"}, message_key=None)
+    assert receipt is not None
+    assert stranger is not None
+    told = receive_receipts(ws, [receipt, stranger], now=monday + HOUR)
+    assert (told.applied, told.unknown, told.suppressed) == (1, 1, 1)
+    assert ending(ws, chosen) == ("failed", "SM77", {("sms", "bounce")})
 
 
 @pytest.mark.parametrize("sent", [True, False])
