@@ -14,6 +14,7 @@ from campaigns.features import FEATURES, Kind, known_kinds
 from campaigns.journey_checks import check_journeys
 from campaigns.nearest import did_you_mean
 from campaigns.problems import Location
+from campaigns.timing_checks import check_timing
 from campaigns.units import Difference, parse_difference, parse_money, parse_share, show
 from campaigns.validation import Issue
 from campaigns.words import CONTROL
@@ -39,6 +40,7 @@ def check_campaign(raw: object, *, attributes: Mapping[str, Kind] | None = None)
         *_check_steps(arms),
         *check_journeys(raw),
         *_check_currencies(budget),
+        *check_timing(raw),
         *_check_crowding(raw),
         *_check_households(experiment),
     ]
@@ -219,14 +221,11 @@ def _check_currencies(budget: Mapping[str, Any]) -> Iterator[Issue]:
 
 
 def _check_crowding(raw: Mapping[str, Any]) -> Iterator[Issue]:
-    """A time of rest after a layer needs the layer; a cap on the topic needs the topic."""
-    audience, caps = _mapping(raw.get("audience")), _mapping(raw.get("caps"))
+    """A time of rest after a layer needs the layer."""
+    audience = _mapping(raw.get("audience"))
     if "cool_off" in audience and "exclusive" not in audience:
         message = "rests after campaigns of the layer, and audience.exclusive names none; name it, or set policy.cool_off"
         yield Issue(("audience", "cool_off"), f"{message} in retain.toml for all campaigns", at_key=True)
-    for key in ("per_customer", "min_gap"):
-        if "topic" in _mapping(caps.get(key)) and "topic" not in raw:
-            yield Issue(("caps", key, "topic"), "the campaign has no topic; give it one: topic: offers", at_key=True)
 
 
 def _check_households(experiment: Mapping[str, Any]) -> Iterator[Issue]:

@@ -26,8 +26,8 @@ class Experiment(Part):
     """What you expect, in one sentence."""
     control: Share
     """The share of customers who get nothing, so that there is something to compare with."""
-    unit: Literal["customer"] = "customer"
-    """What is assigned to an arm."""
+    unit: Literal["customer", "household"] = "customer"
+    """What is assigned to an arm: each customer, or each household (the column household_id) with all its customers."""
     allocation: Literal["fixed", "thompson"] = "fixed"
     """How the shares are set. fixed: as the file says. thompson: the file's in the first runs, then by how likely each
     arm is the best; such a result is reviewed, never promoted."""

@@ -304,7 +304,7 @@ def _assignments(
         {
             "customer_id": ids,
             "arm": arms,
-            "stratum": np.where(returning, RETURNING, None),
+            "stratum": np.array([RETURNING if back else None for back in returning], dtype=object),
             "unit": units if rules.unit == "household" else None,
         }
     )

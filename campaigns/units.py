@@ -22,7 +22,7 @@ _DIFFERENCE: Final = rf"^(-?{_NUMBER}) ?(pp|%|[A-Z]{{3}})?$"
 DURATION_PATTERN: Final = rf"^({_NUMBER}) (minute|hour|day|week)s?$"
 _MONEY: Final = rf"^({_NUMBER}) ([A-Z]{{3}})$"
 _CLOCK: Final = r"^([01][0-9]|2[0-3]):([0-5][0-9])$"
-CAP_PATTERN: Final = rf"^([1-9][0-9]{{0,5}}) per ({_NUMBER} (?:minute|hour|day|week)s?)$"
+CAP_PATTERN: Final = rf"^([1-9][0-9]{{0,5}}) per (day|week|{_NUMBER} (?:minute|hour|day|week)s?)$"
 
 _SECONDS: Final[Mapping[str, int]] = {"minute": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 LONGEST: Final = timedelta(days=3650)
@@ -64,10 +64,11 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class FrequencyCap:
-    """At most `messages` within any rolling window of length `within`."""
+    """At most `messages` within any rolling window of length `within`, or in a calendar day or week of the customer."""
 
     messages: int
     within: timedelta
+    period: Literal["day", "week"] | None = None
 
 
 def parse_share(value: object) -> float:
@@ -115,12 +116,18 @@ def parse_clock_time(value: object) -> time:
 
 
 def parse_cap(value: object) -> FrequencyCap:
-    """ "2 per 7 days" as at most 2 messages within any 7 days."""
-    match = _match(CAP_PATTERN, value, "a cap such as 2 per 7 days")
+    """ "2 per 7 days": at most 2 within any 7 days. "1 per day", "3 per week": in a calendar day, or week from Monday."""
+    match = _match(CAP_PATTERN, value, 'a cap such as "2 per 7 days" (any 7 days) or "1 per day" (a calendar day)')
+    if match[2] in ("day", "week"):
+        return FrequencyCap(int(match[1]), timedelta(days=1 if match[2] == "day" else 7), _period(match[2]))
     within = parse_duration(match[2])
     if not within:
         raise ValueError(f'expected a cap over a longer time than none, such as "2 per 7 days", got "{value}"')
     return FrequencyCap(int(match[1]), within)
+
+
+def _period(word: str) -> Literal["day", "week"]:
+    return "day" if word == "day" else "week"
 
 
 def _match(pattern: str, value: object, expected: str) -> re.Match[str]:
@@ -171,7 +178,7 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(above_zero(parse_duratio
 AMOUNT_SCHEMA: Final = _text(_MONEY, "10 EUR", "2500 EUR")
 Amount = Annotated[Money, BeforeValidator(parse_money), AMOUNT_SCHEMA]
 ClockTime = Annotated[time, BeforeValidator(parse_clock_time), _text(_CLOCK, "10:00", "19:00")]
-Cap = Annotated[FrequencyCap, BeforeValidator(parse_cap), _text(CAP_PATTERN, "2 per 7 days")]
+Cap = Annotated[FrequencyCap, BeforeValidator(parse_cap), _text(CAP_PATTERN, "2 per 7 days", "1 per day")]
 Effect = Annotated[
     Difference,
     BeforeValidator(parse_difference),

@@ -139,8 +139,8 @@ def _real(location: Sequence[str | int], raw: object) -> Location:
                 node = node[part]
             case list() if isinstance(part, int):
                 node = node[part]
-            case _ if i + 1 < len(location):
-                continue
+            case _ if i + 1 < len(location) or (isinstance(part, int) and not isinstance(node, list)):
+                continue  # an index into a list that the file does not have: one value stands for it
         real.append(part)
     return tuple(real)
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 from experiments import proportions
 from experiments.aggregates import Moments
+from experiments.clusters import as_asked, clustered
 from experiments.cuped import Adjustment, adjustment
 from experiments.design import Design
 from experiments.distributions import normal_ppf
@@ -79,9 +80,19 @@ def compare_all(
             metric = replace(metric, covariate=covariates[name])
         found = next((source for source in (moments, *more) if _collected(metric, source)), {})
         arms = {arm: found.get(arm, Moments.empty(metric.columns)) for arm in (*design.arms, design.control)}
-        outcome = compare(metric, arms, control=design.control, alpha=design.alpha)
+        outcome = _compare_units(design, metric, arms)
         results += outcome if found else [_without_numbers(result, "not_measured") for result in outcome]
     return results
+
+
+def _compare_units(design: Design, metric: Metric, arms: Mapping[str, Moments]) -> list[Result]:
+    """Customers one by one, or households by their totals."""
+    if design.unit == "customer" or metric.kind == "survival":
+        return compare(metric, arms, control=design.control, alpha=design.alpha)
+    of_clusters = clustered(metric)
+    known = {arm: moments if moments.n else Moments.empty(of_clusters.columns) for arm, moments in arms.items()}
+    found = compare(of_clusters, known, control=design.control, alpha=design.alpha)
+    return [as_asked(result, metric) for result in found]
 
 
 def proportion_result(arm: Counts, control: Counts, *, alpha: float) -> dict[str, Any]:

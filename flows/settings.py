@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -63,7 +64,7 @@ class Holdout(_Section):
     @field_validator("rotate")
     @classmethod
     def _rotates_forward(cls, days: tuple[date, ...]) -> tuple[date, ...]:
-        if any(later <= earlier for earlier, later in zip(days, days[1:], strict=False)):
+        if any(later <= earlier for earlier, later in pairwise(days)):
             raise ValueError("name the days in order, each once")
         return days
 
@@ -109,8 +110,8 @@ class Policy(_Section):
 
     opt_out_scope: Literal["topic", "channel", "all"] = Field(
         default="channel",
-        description="what one click on an unsubscribe link ends: the topic of that message on its channel, the channel, "
-        "or everything; STOP by SMS ends the channel, or everything",
+        description="what one click on an unsubscribe link ends: the topic of that message on its channel, the "
+        "channel, or everything; STOP by SMS ends the channel, or everything",
     )
 
     @property
@@ -146,6 +147,17 @@ class Content(_Section):
         default=(),
         description='languages every template and offer must be written in, such as ["en", "zh"]; '
         "the first is that of templates without a tag",
+    )
+
+
+class Approval(_Section):
+    """From what size on a launch needs a second person; without a limit none does."""
+
+    recipients: int | None = Field(default=None, ge=1, description="customers who would be written to")
+    cost: Amount | None = Field(default=None, description='cost of sending, such as "500 EUR"')
+    discounts: Amount | None = Field(default=None, description='expected cost of the offers, such as "2000 EUR"')
+    approvers: tuple[str, ...] = Field(
+        default=(), description="who may approve; without names anybody but the one who asked"
     )
 
 
@@ -286,6 +298,7 @@ class Settings(BaseSettings):
     policy: Policy = Policy()
     company: Company = Company()
     content: Content = Content()
+    approval: Approval = Approval()
     prices: Prices = Prices()
     providers: Providers = Providers()
     reputation: Reputation = Reputation()

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.winsorising import SparseRows
+from flows.steps.household_outcomes import ledger_totals, outcome_totals
 from warehouse.facts.outcomes import first_purchase_days, wave_moments_and_rows
-from warehouse.ledger.assignments import assignments_frame
+from warehouse.ledger.assignments import assignments_frame, drawn_units, units_frame
 from warehouse.ledger.deliveries import reached_customers
-from warehouse.ledger.tallies import ArmTally, tally
+from warehouse.ledger.tallies import ArmTally, customer_tallies, tally
 from warehouse.ledger.waves import WaveRow, waves
 
 if TYPE_CHECKING:
@@ -41,6 +42,12 @@ class WaveOutcomes:
     tally: Mapping[str, ArmTally]
     times: Mapping[str, SurvivalCounts]
     outcomes: Mapping[str, Moments] | None
+    units: Mapping[str, int]
+    """Units by arm: customers, or households."""
+    drawn: Mapping[str, int]
+    """Those of them for whom no earlier epoch's draw counted: the split can be tested on these."""
+    ledger: Mapping[str, Moments] | None = None
+    """Where households were drawn: the totals of what the ledger counts, mature or not."""
     money: Mapping[str, tuple[SparseRows, ...]] = field(default_factory=dict)
     """By arm, the customers' own values of what may be capped, once the wave is mature."""
 
@@ -70,6 +77,26 @@ class Collected:
     def mature(self) -> Mapping[str, int]:
         """Customers of the mature waves."""
         return {arm: counted.assigned for arm, counted in self.tallies.items()}
+
+    @cached_property
+    def units(self) -> Mapping[str, int]:
+        """Units of all waves: customers, or households."""
+        return _add_counts(wave.units for wave in self.waves)
+
+    @cached_property
+    def drawn(self) -> Mapping[str, int]:
+        """Units of all waves for whom no earlier epoch's draw counted."""
+        return _add_counts(wave.drawn for wave in self.waves)
+
+    @cached_property
+    def mature_units(self) -> Mapping[str, int]:
+        """Units of the mature waves."""
+        return _add_counts(wave.units for wave in self.mature_waves)
+
+    @cached_property
+    def ledger(self) -> Mapping[str, Moments]:
+        """Where households were drawn: the totals of what the ledger counts, in all waves."""
+        return add_moments(wave.ledger for wave in self.waves if wave.ledger is not None)
 
     @cached_property
     def outcomes(self) -> Mapping[str, Moments]:
@@ -111,14 +138,35 @@ def _collect_wave(ws: Workspace, wave: WaveRow, design: Design, now: datetime) -
     with ws.ledger.read() as tx:
         cohort = assignments_frame(tx, wave.wave_id)
         counted = tally(tx, wave.wave_id, horizon=horizon)
+        units, drawn = drawn_units(tx, wave.wave_id)
         reached = reached_customers(tx, wave.wave_id)
     known_until = max(wave.assigned_at, now - lateness)
     times = first_purchase_days(ws.facts, cohort, start=wave.assigned_at, until=known_until, horizon=horizon)
+    is_mature = wave.assigned_at + horizon + lateness <= now
+    if design.unit == "household":
+        return _collect_households(ws, WaveOutcomes(wave, counted, {}, None, units, drawn), reached, horizon, is_mature)
     outcomes: dict[str, Moments] | None = None
     money: dict[str, tuple[SparseRows, ...]] = {}
-    if wave.assigned_at + horizon + lateness <= now:
+    if is_mature:
         outcomes, money = _outcomes(ws, cohort, reached, start=wave.assigned_at, horizon=horizon)
-    return WaveOutcomes(wave, counted, times, outcomes, money=money)
+    return WaveOutcomes(wave, counted, times, outcomes, units, drawn, money=money)
+
+
+def _collect_households(
+    ws: Workspace, found: WaveOutcomes, reached: set[str], horizon: timedelta, is_mature: bool
+) -> WaveOutcomes:
+    """The wave by totals of households. First purchases are not followed: their curves take customers for strangers."""
+    wave = found.wave
+    with ws.ledger.read() as tx:
+        people = units_frame(tx, wave.wave_id)
+        values = customer_tallies(tx, wave.wave_id, horizon=horizon)
+    outcomes = None
+    if is_mature:
+        values_and_fate = {**values, DELIVERED: dict.fromkeys(reached, 1.0)}
+        outcomes = outcome_totals(
+            ws.facts, people, values_and_fate, start=wave.assigned_at, horizon=horizon, pre_period=PRE_PERIOD
+        )
+    return replace(found, outcomes=outcomes, ledger=ledger_totals(people, values))
 
 
 def _outcomes(
@@ -149,6 +197,14 @@ def _with_constant(moments: Moments, value: float) -> Moments:
         central=(*((*row, 0.0) for row in moments.central), (0.0,) * (len(moments.columns) + 1)),
         cubes=(*moments.cubes, 0.0) if moments.cubes else (),
     )
+
+
+def _add_counts(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for arm, n in part.items():
+            total[arm] = total.get(arm, 0) + n
+    return total
 
 
 def _add_tallies(parts: Iterable[Mapping[str, ArmTally]]) -> dict[str, ArmTally]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.aggregates import Moments
+from experiments.clusters import MEMBERS
 from experiments.compare import compare_all
 from experiments.compare_waves import compare_waves, usable_waves
+from experiments.metrics import METRICS, Metric
 from experiments.results import Result
 from warehouse.ledger.tallies import ArmTally, LedgerMetric
 
@@ -21,8 +23,11 @@ LEDGER_METRICS: Final[tuple[LedgerMetric, ...]] = ("unsubscribed", "complained",
 
 def compare_outcomes(design: Design, collected: Collected) -> list[Result]:
     """Every metric of the design over the mature waves, arms against control."""
+    if design.unit == "household":
+        return compare_all(design, collected.outcomes, metrics=_metrics(collected))
     if design.allocation == "fixed":
-        return compare_all(design, collected.outcomes, more=_ledger_moments(collected.tallies))
+        ledger = _ledger_moments(collected.tallies)
+        return compare_all(design, collected.outcomes, more=ledger, metrics=_metrics(collected))
     mature = collected.mature_waves
     return compare_waves(design, _outcomes(mature), more=_ledger_strata(mature))
 
@@ -31,29 +36,51 @@ def monitor_results(design: Design, collected: Collected) -> list[Result]:
     """What harm is watched by on any day: the ledger's guardrails over everybody assigned so far, mature or not, and
     the primary and the facts' guardrails over the mature."""
     watched = {design.primary, *(guard.metric for guard in design.guardrails)}
-    if design.allocation == "fixed":
-        found = compare_all(design, collected.outcomes, more=_ledger_moments(collected.running))
+    if design.unit == "household":
+        counted = {arm: moments.select((*LEDGER_METRICS, MEMBERS)) for arm, moments in collected.ledger.items()}
+        of_facts = {arm: _without(moments, LEDGER_METRICS) for arm, moments in collected.outcomes.items()}
+        found = compare_all(design, of_facts, more=[counted], metrics=_metrics(collected))
+    elif design.allocation == "fixed":
+        ledger = _ledger_moments(collected.running)
+        found = compare_all(design, collected.outcomes, more=ledger, metrics=_metrics(collected))
     else:
         found = compare_waves(design, _outcomes(collected.mature_waves), more=_ledger_strata(collected.waves))
     return [result for result in found if result.metric in watched]
 
 
-def compare_net_margin(design: Design, collected: Collected) -> tuple[Result, ...] | None:
-    """The margin metric less what each arm's messages cost; None where no order carries a margin."""
+def compare_net_margin(
+    design: Design, collected: Collected, charged: Mapping[str, Mapping[str, Moments]]
+) -> tuple[Result, ...] | None:
+    """The margin less what each arm's messages and offers cost; None where no order carries a margin.
+
+    `charged`: wave -> arm -> moments whose margin has paid for the offers already.
+    """
     if not collected.outcomes or all(
         not m.central[m.columns.index("margin")][m.columns.index("margin")] for m in collected.outcomes.values()
     ):
         return None
     only = replace(design, primary="margin", metrics=(), guardrails=())
-    if design.allocation == "fixed":
-        net = {arm: _less_cost(moments, collected.tallies[arm]) for arm, moments in collected.outcomes.items()}
-        return tuple(compare_all(only, net))
     strata = {
-        wave.wave.as_of.isoformat(): {arm: _less_cost(part, wave.tally[arm]) for arm, part in wave.outcomes.items()}
+        wave.wave.as_of.isoformat(): {
+            arm: _less_cost(part, wave.tally[arm]) for arm, part in charged[wave.wave.wave_id].items()
+        }
         for wave in collected.mature_waves
-        if wave.outcomes is not None
     }
+    if design.allocation == "fixed":
+        return tuple(compare_all(only, _merged(strata.values()), metrics=_metrics(collected)))
     return tuple(compare_waves(only, strata))
+
+
+def _merged(parts: Iterable[Mapping[str, Moments]]) -> dict[str, Moments]:
+    """The arms' moments of several waves together, with the columns that all of them have."""
+    known = list(parts)
+    common = set.intersection(*(set(m.columns) for part in known for m in part.values()))
+    total: dict[str, Moments] = {}
+    for part in known:
+        for arm, moments in part.items():
+            own = moments.select([name for name in moments.columns if name in common])
+            total[arm] = total[arm] + own if arm in total else own
+    return total
 
 
 def describe_strata(design: Design, collected: Collected) -> dict[str, Any] | None:
@@ -71,6 +98,13 @@ def describe_strata(design: Design, collected: Collected) -> dict[str, Any] | No
     return {"by": "wave", "strata": len(usable), "left_out": {name: sum(sizes[name].values()) for name in left_out}}
 
 
+def _metrics(collected: Collected) -> Mapping[str, Metric]:
+    """The metrics; without pre-period covariates where an earlier epoch's arms go on: it changed that very period."""
+    if collected.drawn == collected.units:
+        return METRICS
+    return {name: replace(metric, covariate=None) for name, metric in METRICS.items()}
+
+
 def _outcomes(waves: Iterable[WaveOutcomes]) -> dict[str, Mapping[str, Moments]]:
     return {wave.wave.as_of.isoformat(): wave.outcomes for wave in waves if wave.outcomes is not None}
 
@@ -84,6 +118,10 @@ def _ledger_strata(waves: Iterable[WaveOutcomes]) -> list[dict[str, dict[str, Mo
         }
         for metric in LEDGER_METRICS
     ]
+
+
+def _without(moments: Moments, columns: Sequence[str]) -> Moments:
+    return moments.select([name for name in moments.columns if name not in columns])
 
 
 def _ledger_moments(tallies: Mapping[str, ArmTally]) -> list[dict[str, Moments]]:

@@ -15,16 +15,18 @@ from channels.errors import ChannelError
 from channels.message import Outgoing
 from channels.provider import Provider, SendResult
 from flows.steps.dispatch_pace import Pace, accounts_of, running_clock
+from flows.steps.fall_back import fall_back
 from flows.steps.guard_reputation import pause_harmful
 from flows.steps.late_messages import put_off_late_messages
 from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
+from flows.steps.leave_out import Leavers
 from flows.steps.message_content import ContentMaker, Unsendable
+from flows.steps.planning_rules import holdout_rule
 from flows.steps.reconcile_doubts import reconcile_doubts
 from flows.steps.sending_rules import Sending, read_sending
 from flows.steps.settlements import Attempt, cost_of, is_bounce, settlement_of, suppressions_from
 from flows.steps.usable_accounts import UsableAccounts
-from warehouse.facts.outcomes import purchased_since
-from warehouse.ledger.claim_rules import campaign_of
+from warehouse.ledger.claim_rules import Holdout, campaign_of
 from warehouse.ledger.outbox import (
     Bill,
     ClaimedMessage,
@@ -118,11 +120,18 @@ def deliver_messages(
     with asyncio.Runner() as runner:
         try:
             delivered.sent += reconcile_doubts(ws, sending, accounts, now=now, runner=runner).found
+            fall_back(ws, sending, now=now)
             put_off_late_messages(ws, sending, now, delivered)
             rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
             pause_harmful(ws, now=now)
-            run = _Run(ContentMaker(ws, sending), sending, delivered, worker, now, runner, accounts, pace, rng)
+            leavers = Leavers(ws, sending, delivered)
+            run = _Run(ContentMaker(ws, sending), sending, delivered, leavers, worker, now, runner, accounts, pace, rng)
+            rule = holdout_rule(ws.settings, at=now)
+            run.holdout = Holdout(rule.salt, rule.share)
             _send_all(ws, run, limit, progress)
+            while limit is None and fall_back(ws, sending, now=run.now):
+                run.leavers.forget()
+                _send_all(ws, run, limit, progress)
         finally:
             runner.run(accounts.close())
             delivered.unusable.update(accounts.unusable)
@@ -139,6 +148,7 @@ class _Run:
     maker: ContentMaker
     sending: Sending
     delivered: Delivered
+    leavers: Leavers
     worker: str
     now: datetime
     runner: asyncio.Runner
@@ -147,6 +157,7 @@ class _Run:
     rng: random.Random
     hours: Mapping[str, Hours] = field(default_factory=dict)
     """Of each message claimed last: when it may leave."""
+    holdout: Holdout | None = None
 
 
 def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[int, int], None] | None) -> None:
@@ -154,6 +165,7 @@ def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[i
     while run.sending.experiments and (limit is None or claimed_so_far < limit):
         room = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
         channels = run.accounts.usable(run.pace.open_channels(), now=run.now)
+        run.leavers.leave_out(run.now)
         claimed = claim(ws.ledger, _request(run, channels, room)) if channels else []
         if not claimed:
             return
@@ -172,12 +184,13 @@ def _request(run: _Run, channels: Sequence[str], limit: int) -> ClaimRequest:
         lease=LEASE,
         rules=run.sending.rules,
         experiments=frozenset(run.sending.experiments),
+        holdout=run.holdout,
     )
 
 
 def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> None:
     fence = claimed[0].fence
-    claimed = _look_at_clock(ws, _leave_out_buyers(ws, claimed, run), run)
+    claimed = _look_at_clock(ws, claimed, run)
     ready, unsendable = run.maker.make(claimed)
     held = {message.message_key for message, why in unsendable if why.hold}
     for message, why in unsendable:
@@ -192,18 +205,6 @@ def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> No
     tries = {message.message_key: message.attempts + 1 for message in claimed}
     for channel in sorted({message.channel for message in ready}):
         _send_paced(ws, [message for message in ready if message.channel == channel], run, fence, tries)
-
-
-def _leave_out_buyers(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> list[ClaimedMessage]:
-    """Skip the messages whose step is not for customers who have bought since they were assigned."""
-    since = {m.customer_id: m.assigned_at for m in claimed if m.unless == "purchased"}
-    if not since:
-        return list(claimed)
-    bought = purchased_since(ws.facts, since, until=run.now)
-    leaving = {m.message_key: "purchased" for m in claimed if m.unless == "purchased" and m.customer_id in bought}
-    skip(ws.ledger, leaving, run.now, worker=run.worker, fence=claimed[0].fence)
-    run.delivered.skipped.update(leaving.values())
-    return [m for m in claimed if m.message_key not in leaving]
 
 
 def _look_at_clock(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> list[ClaimedMessage]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from experiments.metrics import METRICS
+from campaigns.draw import units_of
+from experiments.clusters import MEMBERS, design_effect
+from experiments.compare import ratio_sample
+from experiments.means import Sample
+from experiments.metrics import METRICS, Metric
 from experiments.power import (
     power_mean,
     power_proportion,
@@ -16,13 +20,14 @@ from experiments.power import (
     smallest_detectable_effect_mean,
     smallest_detectable_effect_proportion,
 )
+from flows.steps.select_audience import audience_between
+from flows.steps.household_outcomes import outcome_totals
 from warehouse.facts.outcomes import wave_moments
-from warehouse.facts.segment_sql import select_segment
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from campaigns.segment import Expression
+    from campaigns.book import CampaignFile
     from experiments.aggregates import Moments
     from experiments.design import Design
     from flows.wiring import Workspace
@@ -46,6 +51,10 @@ class ExpectedPower:
     needed_per_arm: int | None = None
     detectable: float | None = None
     power: float | None = None
+    unit: str = "customer"
+    """What the sizes count: customers, or households."""
+    design_effect: float | None = None
+    """How many times as many customers households need, compared with customers who are strangers to each other."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -59,28 +68,40 @@ class Past:
     moments: Moments | None
     inflow_per_day: float | None
 
+    @property
+    def unit_size(self) -> float:
+        """Customers in a unit: 1, or the mean size of a household."""
+        return unit_size(self.moments)
 
-def past_behaviour(ws: Workspace, segment: Expression, design: Design, *, as_of: datetime) -> Moments | None:
-    """What the customers of the segment as of one horizon earlier did in the horizon that followed, without treatment.
+
+def past_behaviour(ws: Workspace, file: CampaignFile, design: Design, *, as_of: datetime) -> Moments | None:
+    """What the audience as of one horizon earlier did in the horizon that followed, without treatment.
+
+    The audience of a trigger is everybody whose moment had come in the horizon before.
 
     None where the segment was too small then, or where an earlier horizon would reach before the data.
     """
-    return find_past(ws, segment, design, as_of=as_of, members=None).moments
+    return find_past(ws, file, design, as_of=as_of, members=None).moments
 
 
 def find_past(
-    ws: Workspace, segment: Expression, design: Design, *, as_of: datetime, members: pd.Series[str] | None
+    ws: Workspace, file: CampaignFile, design: Design, *, as_of: datetime, members: pd.Series[str] | None
 ) -> Past:
-    """`past_behaviour`, and how many of the segment's `members` of today came into it a day since."""
+    """`past_behaviour`, and how many of the `members` of today (or of those with a moment) have come a day since."""
     horizon = timedelta(days=design.horizon_days)
     past = as_of - horizon
-    cohort = select_segment(ws.facts, segment, as_of=past, options=ws.feature_options)[["customer_id"]]
+    cohort = audience_between(ws, file, start=past - horizon, end=past)[["customer_id", "household_id"]]
     inflow = None
-    if members is not None and len(cohort):
+    if members is not None and file.campaign.audience.trigger is not None:
+        inflow = len(audience_between(ws, file, start=past, end=as_of)) / design.horizon_days
+    elif members is not None and len(cohort):
         inflow = float((~members.isin(cohort["customer_id"])).sum()) / design.horizon_days
     if len(cohort) < LEAST_HISTORY:
         return Past(None, inflow)
-    return Past(wave_moments(ws.facts, cohort.assign(arm="past"), start=past, horizon=horizon)["past"], inflow)
+    people = cohort.assign(arm="past", unit=units_of(cohort, design.unit))
+    if design.unit == "household":
+        return Past(outcome_totals(ws.facts, people, {}, start=past, horizon=horizon)["past"], inflow)
+    return Past(wave_moments(ws.facts, people, start=past, horizon=horizon)["past"], inflow)
 
 
 def expect_power(past: Moments | None, design: Design, *, n_arm: int, n_control: int) -> ExpectedPower:
@@ -88,7 +109,8 @@ def expect_power(past: Moments | None, design: Design, *, n_arm: int, n_control:
     metric = METRICS[design.primary]
     if past is None or metric.source != "facts" or metric.kind not in ("proportion", "mean"):
         return ExpectedPower(design.primary)
-    baseline = past.mean(metric.column)
+    sample = sample_of(past, metric)
+    baseline = sample.mean
     effect = design.minimum_effect.absolute(baseline)
     if not metric.higher_is_better:
         effect = -effect
@@ -97,10 +119,27 @@ def expect_power(past: Moments | None, design: Design, *, n_arm: int, n_control:
     if not treated or not shares[design.control] or not effect:
         return ExpectedPower(design.primary, baseline=baseline, history=past.n)
     ratio, comparisons = min(treated) / shares[design.control], len(treated)
-    if metric.kind == "proportion":
+    if metric.kind == "proportion" and not past.has(MEMBERS):
         return _proportion(baseline, effect, design, past, ratio, comparisons, (n_arm, n_control))
-    sd = math.sqrt(past.var(metric.column))
-    return _mean(sd, effect, design, past, ratio, comparisons, (n_arm, n_control))
+    found = _mean(math.sqrt(sample.variance), effect, design, past, ratio, comparisons, (n_arm, n_control))
+    if not past.has(MEMBERS):
+        return found
+    effect_of_design = design_effect(past, metric.column) if metric.kind == "proportion" else None
+    return replace(found, unit="household", design_effect=effect_of_design)
+
+
+def unit_size(past: Moments | None) -> float:
+    """Customers in a unit: 1, or the mean size of a household where `past` holds totals of households."""
+    return past.mean(MEMBERS) if past is not None and past.has(MEMBERS) else 1.0
+
+
+def sample_of(past: Moments, metric: Metric) -> Sample:
+    """Mean and variance of one unit; of households the mean is per customer, the variance that of a household."""
+    if not past.has(MEMBERS):
+        return Sample.of(past, metric.column)
+    found = ratio_sample(past, metric.column, MEMBERS)
+    assert found is not None  # a household has members
+    return found
 
 
 def _proportion(
@@ -136,7 +175,8 @@ def _proportion(
 def _mean(
     sd: float, effect: float, design: Design, past: Moments, ratio: float, comparisons: int, sizes: tuple[int, int]
 ) -> ExpectedPower:
-    known = ExpectedPower(design.primary, baseline=past.mean(METRICS[design.primary].column), sd=sd, history=past.n)
+    baseline = sample_of(past, METRICS[design.primary]).mean
+    known = ExpectedPower(design.primary, baseline=baseline, sd=sd, history=past.n)
     if sd == 0.0:
         return known
     n_arm, n_control = sizes

@@ -83,7 +83,13 @@ def _splits(design: Design, collected: Collected) -> dict[str, float | None]:
     weights = dict(design.weights)
     analysed = {arm: moments.n for arm, moments in collected.outcomes.items()}
     if design.allocation == "fixed":
-        return {"srm_p": srm(collected.assigned, weights).p_value, "srm_analysed_p": srm(analysed, weights).p_value}
+        # who stayed in control from an earlier epoch was not drawn: then only what was lost since can be told
+        freely = collected.drawn == collected.units
+        aimed = weights if freely or not analysed else {arm: float(n) for arm, n in collected.mature_units.items()}
+        return {
+            "srm_p": srm(collected.drawn, weights).p_value,
+            "srm_analysed_p": srm(analysed, aimed).p_value,
+        }
     assigned = [
         ({arm: counted.assigned for arm, counted in wave.tally.items()}, wave.wave.weights or weights)
         for wave in collected.waves
@@ -98,6 +104,8 @@ def _splits(design: Design, collected: Collected) -> dict[str, float | None]:
 
 def _balance(design: Design, collected: Collected) -> float | None:
     """Were the arms alike before: over all waves, or within each where the shares were learnt (smallest, adjusted)."""
+    if collected.drawn != collected.units:
+        return None  # the year before holds what the earlier epoch did: its arms differ because they were treated
     if design.allocation == "fixed":
         waves = [collected.outcomes]
     else:
@@ -110,10 +118,7 @@ def _balance(design: Design, collected: Collected) -> float | None:
 
 
 def _split_of_waves(design: Design, collected: Collected) -> dict[str, float | None]:
-    strata = {
-        wave.wave.as_of.isoformat(): {arm: counted.assigned for arm, counted in wave.tally.items()}
-        for wave in collected.waves
-    }
+    strata = {wave.wave.as_of.isoformat(): wave.drawn for wave in collected.waves if wave.drawn}
     own = {wave.wave.as_of.isoformat(): wave.wave.weights for wave in collected.waves}
     return {name: test.p_value for name, test in srm_by_stratum(strata, dict(design.weights), own=own).items()}
 

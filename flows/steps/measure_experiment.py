@@ -17,6 +17,7 @@ from flows.steps.compare_outcomes import compare_net_margin, compare_outcomes, d
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
 from flows.steps.past_effects import Prior, find_prior
+from flows.steps.redeemed_offers import charge_margin, collect_redeemed
 from flows.steps.repurchase_times import describe_times, with_times
 from flows.steps.segment_effects import describe_segments
 from warehouse.facts.outcomes import OUTCOMES
@@ -37,11 +38,11 @@ class Measurement:
     collected: Collected
     results: tuple[Result, ...]
     margin: tuple[Result, ...] | None
-    """Margin less the cost of messages; None where orders carry no margin."""
+    """Margin less the cost of messages and offers; None where orders carry no margin."""
     health: Mapping[str, float | None]
     views: Mapping[str, Any]
     """Other readings, shown and never decided upon: survival, waves, stratified, strata, winsorised, cace, segments,
-    bayesian, circumstances."""
+    bayesian, circumstances, redemptions."""
     prior: Prior | None = None
     matures_at: datetime | None = None
 
@@ -59,6 +60,7 @@ class Measurement:
                 arm: {
                     "assigned": self.collected.assigned.get(arm, 0),
                     "mature": self.collected.mature.get(arm, 0),
+                    **({"households": self.collected.units.get(arm, 0)} if self.design.unit == "household" else {}),
                     "reached": self.collected.running.get(arm, ArmTally()).reached,
                 }
                 for arm in arms
@@ -98,20 +100,25 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     row = find_experiment(ws, campaign)
     design = Design.from_json(row.design)
     collected = collect_outcomes(ws, design, now=now)
-    times = describe_times(design, collected)
+    times = describe_times(design, collected) if design.unit == "customer" else None
     results = with_times(compare_outcomes(design, collected), times)
+    redeemed = collect_redeemed(ws, design, collected)
+    charged = {
+        wave.wave.wave_id: charge_margin(ws, design, wave, redeemed) for wave in collected.mature_waves
+    }
     health = examine_health(ws, design, collected, now=now)
     prior = find_prior(ws, design, results, now=now)
-    posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) else []
+    posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) and design.unit == "customer" else []
     views = {"survival": times, **_views(ws, design, collected)}
     views |= {"bayesian": posteriors, "circumstances": health.circumstances}
+    views |= {"redemptions": redeemed.to_json()}
     measurement = Measurement(
         design=design,
         as_of=now,
         collected=collected,
         results=tuple(results),
-        margin=compare_net_margin(design, collected),
-        health=health.numbers,
+        margin=compare_net_margin(design, collected, charged),
+        health=dict(health.numbers) | {"code_leaks": redeemed.leaked_share},
         views=views,
         prior=prior,
         matures_at=_matures_at(design, collected),
@@ -136,6 +143,16 @@ def find_experiment(ws: Workspace, campaign: str) -> ExperimentRow:
 
 
 def _views(ws: Workspace, design: Design, collected: Collected) -> dict[str, Any]:
+    if design.unit == "household":  # these readings take customers for strangers to each other
+        return {
+            "survival": None,
+            "waves": describe_waves(collected),
+            "stratified": [],
+            "strata": None,
+            "winsorised": None,
+            "cace": [],
+            "segments": [],
+        }
     return {
         "waves": describe_waves(collected),
         "stratified": stratify_by_wave(design, collected),

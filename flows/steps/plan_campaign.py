@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,9 @@ from campaigns.plan import Plan, PlanRules, make_plan
 from campaigns.tiers import tier_features
 from campaigns.words import CONTROL
 from flows.steps.allocate_wave import Allocation, allocate_wave
+from flows.steps.competition import yield_to_higher
 from flows.steps.consent_standing import add_consent
+from flows.steps.describe_journey import describe_journey
 from flows.steps.expected_power import ExpectedPower, expect_power, find_past
 from flows.steps.ledger_standing import Epoch, budget_left, find_epoch, read_standing
 from flows.steps.offer_codes import describe_codes
@@ -84,10 +87,13 @@ def stamp_of(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool = True) -> PlannedCampaign:
+def plan_campaign(
+    ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool = True, known: dict[str, Plan] | None = None
+) -> PlannedCampaign:
     """Plan a run of the campaign `name` as of an instant: who takes part, in which arm, with which messages.
 
-    Without `may_refuse` an underpowered experiment is only warned of, whatever the settings say.
+    Without `may_refuse` an underpowered experiment is only warned of, whatever the settings say. `known`: plans of
+    competing campaigns that were made for the same question.
     Raises CampaignError where the book has no such campaign, BookErrors where its files are wrong, FactsError and
     LedgerError where these cannot be read.
     """
@@ -101,6 +107,8 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     candidates = select_audience(ws, file, as_of=as_of, extra=extra, phone_origins=True)
     candidates = with_best_hours(ws, campaign, candidates, as_of=as_of)
     standing = add_consent(ws, campaign, standing, candidates)
+    planner = partial(_plan_once, ws, {} if known is None else known, may_refuse)
+    standing = yield_to_higher(ws, file, epoch, standing, as_of=as_of, plan=planner)
     left = budget_left(ws, file, epoch, as_of=as_of)
     rules = plan_rules(file, ws.settings, epoch=epoch.number, as_of=as_of, left=left)
     design = freeze_design(file, ws.settings, epoch=epoch.number)
@@ -123,6 +131,15 @@ def plan_campaign(ws: Workspace, name: str, *, as_of: datetime, may_refuse: bool
     summary["warnings"] += [*notes, *short]
     summary["hashes"]["content"] = content_hash(summary)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
+
+
+def _plan_once(
+    ws: Workspace, known: dict[str, Plan], may_refuse: bool, name: str, as_of: datetime
+) -> Plan:
+    """A competing campaign's plan, made once for each question."""
+    if name not in known:
+        known[name] = plan_campaign(ws, name, as_of=as_of, may_refuse=may_refuse, known=known).plan
+    return known[name]
 
 
 def _share_out(rules: PlanRules, allocation: Allocation) -> PlanRules:
@@ -168,6 +185,7 @@ def _summarise(
         "eligible": plan.eligible,
         "skipped": dict(plan.skipped),
         "arms": {arm: _arm_summary(plan, arm, n, dict(campaign.weights)[arm]) for arm, n in counts.items()},
+        "journey": describe_journey(ws, file, as_of=as_of),
         **describe_rules(plan),
         "cost": {
             "messages": f"{plan.message_cost:.2f} {currency}",
@@ -198,7 +216,7 @@ def content_hash(summary: dict[str, Any]) -> str:
 
 def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
     """SHA-256 of what a plan would do; facts that moved without changing anything leave it as it is."""
-    kinds = ["arm", "offer", "step", "channel", "zones", "place", "not_before", "closes_at", "expires_at"]
+    kinds = ["arm", "offer", "step", "turn", "channel", "zones", "place", "not_before", "closes_at", "expires_at"]
     # by the hour: where messages are spread every one has a moment of its own, which the rest of the plan decides
     messages = messages.fillna({"offer": ""}).assign(not_before=messages["not_before"].dt.floor("h"))
     groups = messages.groupby(kinds, sort=True).size().reset_index(name="n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,10 @@ def treatment_hash(file: CampaignFile) -> str:
         "timing": campaign.timing.model_dump(mode="json"),
         "offers": {name: repr(offer.terms) for name, offer in sorted(file.offers.items())},
     }
+    if campaign.audience.trigger is not None:
+        content["trigger"] = campaign.audience.trigger.model_dump(mode="json", exclude={"look_back"})
+    if file.conditions:
+        content["conditions"] = dict(sorted(file.conditions.items()))
     if campaign.experiment.expected_lift is not None:
         content["promoted"] = True
     if campaign.topic != DEFAULT_TOPIC:
@@ -156,14 +161,15 @@ def _arm_rule(campaign: Campaign, name: str, offers: Mapping[str, AnyOffer], as_
 
 def _turns(campaign: Campaign, arm: str, number: int, step: Step) -> Iterator[StepRule]:
     """The messages of a step: one, or as many as come again at most, each so long after the one before."""
-    timing = _step_timing(campaign, arm, step)
+    timing = step_timing(campaign, arm, step)
     for turn in range(1, step.turns + 1):
         if step.repeat is not None and turn > 1:
             timing = replace(timing, after=step.repeat.every)
         yield StepRule(step.channels, step.template, timing, number, turn)
 
 
-def _step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
+def step_timing(campaign: Campaign, arm: str, step: Step) -> StepTiming:
+    """When a step of an arm may leave: its own timing, then the arm's, then the campaign's."""
     timing = campaign.timing_of(arm, step)
     return StepTiming(
         after=step.after,

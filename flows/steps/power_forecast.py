@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from campaigns.schedule import runs_between
 from experiments.metrics import METRICS
 from experiments.power import days_to_decision, sample_size_guardrail, sample_size_guardrail_mean
+from flows.steps.expected_power import sample_of
 from warehouse.ledger.experiments import experiments
 from warehouse.ledger.tallies import tally
 from warehouse.ledger.waves import waves
@@ -88,7 +89,7 @@ def forecast(
     known = [needed for needed in needed_arms if needed is not None]
     if not known or smallest <= 0.0:
         return Forecast(sizes, None, supply.inflow_per_day, None, None)
-    needed = math.ceil(max(known) / smallest)
+    needed = math.ceil(max(known) * past.unit_size / smallest)  # a household comes with all its customers
     days = _days(design, supply, needed)
     return Forecast(
         sizes, needed, supply.inflow_per_day, days, _problem(campaign, sizes, power, supply, (needed, days))
@@ -123,14 +124,15 @@ def _guardrail(
 ) -> GuardrailSize:
     metric = METRICS[guard.metric]
     measured = metric.source == "facts" and metric.kind in ("proportion", "mean") and past is not None
-    baseline = past.mean(metric.column) if measured and past is not None else rates.get(guard.metric)
+    sample = sample_of(past, metric) if measured and past is not None else None
+    baseline = rates.get(guard.metric) if sample is None else sample.mean
     margin = None if baseline is None else guard.margin_at(baseline)
     control = None
     if baseline is not None and margin:
-        if metric.kind == "proportion" and 0.0 < baseline < 1.0:
+        if metric.kind == "proportion" and 0.0 < baseline < 1.0 and (sample is None or design.unit == "customer"):
             control = sample_size_guardrail(baseline, margin, power=design.power, ratio=ratio)
-        elif metric.kind == "mean" and past is not None and past.var(metric.column) > 0.0:
-            sd = math.sqrt(past.var(metric.column))
+        elif sample is not None and sample.variance > 0.0:
+            sd = math.sqrt(sample.variance)
             control = sample_size_guardrail_mean(sd, margin, power=design.power, ratio=ratio)
     needed = None if control is None else math.ceil(min(control, control * ratio))
     return GuardrailSize(guard.metric, baseline, margin, needed)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flows.steps.campaign_rank import expected_value
 from flows.steps.cap_rules import caps_of
 from warehouse.ledger.experiments import experiments
 from warehouse.ledger.outbox import CampaignRules
@@ -48,7 +49,7 @@ def read_sending(ws: Workspace) -> Sending:
     return Sending(
         experiments={row.experiment_id for row in rows if row.campaign not in held},
         files=files,
-        rules={name: campaign_rules(file.campaign, ws.settings) for name, file in files.items()},
+        rules=read_rules(ws, [file.campaign for file in files.values()]),
         held=held,
         topics={row.experiment_id: row.topic for row in rows},
     )
@@ -60,11 +61,19 @@ def _why_missing(campaign: str, problems: Sequence[Problem]) -> str:
     return f"no sound file of {campaign} in campaigns/book; first problem there: {problems[0]}"
 
 
-def campaign_rules(campaign: Campaign, settings: Settings) -> CampaignRules:
+def read_rules(ws: Workspace, campaigns: Sequence[Campaign]) -> dict[str, CampaignRules]:
+    """The rules of each campaign by name, with what the ledger says of its value."""
+    with ws.ledger.read() as tx:
+        return {c.name: campaign_rules(c, ws.settings, value=expected_value(tx, c)) for c in campaigns}
+
+
+def campaign_rules(campaign: Campaign, settings: Settings, *, value: float = 0.0) -> CampaignRules:
     """The campaign's and the company's caps, all of which hold, and the budget, as the claim checks them."""
     budget = campaign.budget
     return CampaignRules(
         caps=caps_of(campaign, settings),
         max_messages=budget.messages,
         max_cost_micros=None if budget.cost is None else int(budget.cost.amount * 1_000_000),
+        priority=campaign.priority,
+        value=value,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from experiments.aggregates import Moments
 from experiments.errors import ExperimentError
 from experiments.metrics import METRICS
-from flows.steps.expected_power import ExpectedPower, expect_power, past_behaviour
+from flows.steps.expected_power import ExpectedPower, expect_power, past_behaviour, unit_size
 from flows.steps.ledger_standing import find_epoch
 from flows.steps.plan_campaign import plan_campaign
 from flows.steps.planning_rules import freeze_design
@@ -37,7 +37,7 @@ def show_power(
     """
     file = ws.campaign(name)
     design = freeze_design(file, ws.settings, epoch=find_epoch(ws, file).number)
-    past = past_behaviour(ws, file.segment, design, as_of=as_of) if baseline is None else _assume(design, baseline)
+    past = past_behaviour(ws, file, design, as_of=as_of) if baseline is None else _assume(design, baseline)
     outlook: dict[str, Any] = {"guardrails": [], "inflow_per_day": None, "days_to_decision": None}
     if customers is None:
         planned = plan_campaign(ws, name, as_of=as_of, may_refuse=False).summary
@@ -45,7 +45,7 @@ def show_power(
         outlook = {key: planned["power"][key] for key in outlook}
     power = _with(past, design, customers)
     smallest = _smallest_share(design)
-    needed = None if power.needed_per_arm is None else math.ceil(power.needed_per_arm / smallest)
+    needed = None if power.needed_per_arm is None else math.ceil(power.needed_per_arm * unit_size(past) / smallest)
     return outlook | {
         "campaign": name,
         "as_of": as_of.isoformat(),
@@ -58,6 +58,8 @@ def show_power(
         "wanted_power": design.power,
         "customers": customers,
         "needed_per_arm": power.needed_per_arm,
+        "unit": power.unit,
+        "design_effect": power.design_effect,
         "needed_customers": needed,
         "runs_needed": math.ceil(needed / customers) if needed and customers else None,
         "detectable": power.detectable,
@@ -80,7 +82,8 @@ def _assume(design: Design, baseline: float) -> Moments:
 
 def _with(past: Moments | None, design: Design, customers: int) -> ExpectedPower:
     shares = dict(design.weights)
-    n_arm, n_control = round(customers * _smallest_share(design)), round(customers * shares[design.control])
+    units = customers / unit_size(past)
+    n_arm, n_control = round(units * _smallest_share(design)), round(units * shares[design.control])
     if not n_arm or not n_control:
         known = expect_power(past, design, n_arm=1, n_control=1)
         return ExpectedPower(design.primary, known.baseline, known.sd, known.history, known.needed_per_arm)

@@ -124,9 +124,16 @@ def test_what_is_not_a_clock_time_is_refused(value: object) -> None:
 
 def test_a_cap_counts_messages_in_a_window() -> None:
     assert parse_cap("2 per 7 days") == FrequencyCap(2, timedelta(days=7))
+    assert parse_cap("1 per 24 hours") == FrequencyCap(1, timedelta(days=1))
 
 
-@pytest.mark.parametrize("value", ["2 per week", "0 per 7 days", "2/7", 2, "2 per 0 days"])
+def test_a_day_or_week_without_a_number_is_one_of_the_calendar() -> None:
+    assert parse_cap("1 per day") == FrequencyCap(1, timedelta(days=1), "day")
+    assert parse_cap("3 per week") == FrequencyCap(3, timedelta(days=7), "week")
+    assert parse_cap("1 per 1 day") == FrequencyCap(1, timedelta(days=1))
+
+
+@pytest.mark.parametrize("value", ["2 per month", "2 per days", "2 per hour", "0 per 7 days", "2/7", 2, "2 per 0 days"])
 def test_what_is_not_a_cap_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="expected a cap"):
         parse_cap(value)

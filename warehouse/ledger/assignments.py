@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _A = schema.assignments
-_E = schema.experiments
 
 
 def assignments_frame(tx: sa.Connection, wave_id: str) -> pd.DataFrame:
@@ -39,14 +36,24 @@ def assignments_frame(tx: sa.Connection, wave_id: str) -> pd.DataFrame:
     return pd.DataFrame({"customer_id": pd.Series(customers, dtype=object), "arm": pd.Series(arms, dtype=object)})
 
 
-def layer_busy(tx: sa.Connection, campaigns: Iterable[str], *, as_of: datetime) -> set[str]:
-    """Give everyone whom one of these campaigns holds at `as_of`: assigned, and the horizon not over (any epoch)."""
-    busy: set[str] = set()
-    query = sa.select(_E.c.experiment_id, _E.c.design).where(_E.c.campaign.in_(sorted(campaigns)))
-    for experiment_id, design in tx.execute(query).all():
-        horizon = timedelta(days=float(design["horizon_days"]))
-        held = sa.select(_A.c.customer_id).where(
-            _A.c.experiment_id == experiment_id, _A.c.assigned_at <= as_of, _A.c.assigned_at > as_of - horizon
-        )
-        busy.update(tx.execute(held).scalars())
-    return busy
+def drawn_units(tx: sa.Connection, wave_id: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Count a wave's units by arm: all, and those that were drawn freely (no earlier epoch's draw counted for them)."""
+    unit = sa.func.count(sa.func.coalesce(_A.c.unit, _A.c.customer_id).distinct())
+    experiment_id = wave_id.rpartition("@")[0]
+    query = sa.select(_A.c.arm, unit).where(_A.c.experiment_id == experiment_id, _A.c.wave_id == wave_id)
+    found = [query, query.where(_A.c.stratum.is_(None))]
+    every, freely = ({arm: int(n) for arm, n in tx.execute(q.group_by(_A.c.arm))} for q in found)
+    return every, freely
+
+
+def units_frame(tx: sa.Connection, wave_id: str) -> pd.DataFrame:
+    """Give the wave's customers as columns customer_id, arm, unit (the household, or the customer), by customer_id."""
+    import pandas as pd
+
+    experiment_id = wave_id.rpartition("@")[0]
+    unit = sa.func.coalesce(_A.c.unit, _A.c.customer_id)
+    query = sa.select(_A.c.customer_id, _A.c.arm, unit).where(
+        _A.c.experiment_id == experiment_id, _A.c.wave_id == wave_id
+    )
+    rows = tx.execute(query.order_by(_A.c.customer_id)).all()
+    return pd.DataFrame([tuple(row) for row in rows], columns=["customer_id", "arm", "unit"], dtype=object)

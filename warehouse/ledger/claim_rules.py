@@ -7,23 +7,41 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
+from campaigns.caps import LONGEST, Period, in_period, next_period, zones_of
+from experiments.assign import fraction
 from warehouse.ledger.errors import LedgerError
 
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """At most `messages` to a customer within any `window`, over all campaigns; of one channel, or of all (None).
+    """At most `messages` to a customer within any `window`, over all campaigns; of one channel, one topic, or of all.
 
-    A smallest gap between messages is a cap of one message within the gap.
+    With `period` the cap is of the customer's own calendar day or week, and `window` only names its usual length. A
+    smallest gap between messages is a cap of one message within the gap.
     """
 
     messages: int
     window: timedelta
     channel: str | None = None
+    topic: str | None = None
+    period: Period | None = None
 
     def __post_init__(self) -> None:
         if self.messages < 1 or self.window <= timedelta(0):
             raise LedgerError(f"a cap allows at least one message within a positive window, got {self}")
+
+    @property
+    def reach(self) -> timedelta:
+        """How far back messages may count: the window, or the longest that its period can last."""
+        return self.window if self.period is None else LONGEST[self.period]
+
+    def counts(self, sent: Sent, now: datetime, zone: str) -> bool:
+        """Whether a message that was sent uses up a place of the cap at `now`, for a customer in `zone`."""
+        if self.channel not in (None, sent.channel) or self.topic not in (None, sent.topic):
+            return False
+        if self.period is None:
+            return sent.at > now - self.window
+        return in_period(sent.at, now, self.period, zone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +50,8 @@ class CampaignRules:
 
     `when_capped`: "defer" to the first instant the caps allow (skipped once the message would expire first), or "skip".
     `over_budget`: "skip" the message with reason over_budget, or "hold" it pending until there is budget or it expires.
-    `max_messages` and `max_cost_micros` count all epochs of the campaign.
+    `max_messages` and `max_cost_micros` count all epochs of the campaign. `priority`, then `value` (expected gain per
+    customer): whose message goes first where several want a customer's last place, the larger of each.
     """
 
     caps: tuple[Cap, ...] = ()
@@ -40,6 +59,32 @@ class CampaignRules:
     max_messages: int | None = None
     max_cost_micros: int | None = None
     over_budget: Literal["skip", "hold"] = "skip"
+    priority: int = 0
+    value: float = 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Its place among campaigns that compete; the smallest goes first."""
+        return (-self.priority, -self.value)
+
+
+class Holdout(NamedTuple):
+    """The global holdout: whoever's hash under `salt` falls below `share` (0..1) gets nothing."""
+
+    salt: str
+    share: float
+
+    def holds(self, customer_id: str) -> bool:
+        """Whether the customer belongs to it."""
+        return self.share > 0.0 and fraction(self.salt, customer_id) < self.share
+
+
+class Sent(NamedTuple):
+    """When a message went to a customer (or would have, were it not control), on which channel, about what."""
+
+    at: datetime
+    channel: str
+    topic: str | None = None
 
 
 class Candidate(NamedTuple):
@@ -65,7 +110,7 @@ class Candidate(NamedTuple):
     fence: int
     assigned_at: datetime
     suppressed: bool
-    has_left: bool
+    left_by: str | None
 
 
 @dataclass(slots=True)
@@ -77,8 +122,20 @@ class Verdicts:
     deferred: list[tuple[Candidate, datetime]] = field(default_factory=list)
 
 
-Sent = tuple[datetime, str]
-"""When a message went to a customer, and on which channel."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a claim knows when it judges.
+
+    `rules` by campaign; `recent`: customer -> messages as far back as a cap reaches; `used`: campaign -> (messages,
+    cost_micros); `topics`: experiment -> topic.
+    """
+
+    rules: Mapping[str, CampaignRules]
+    recent: Mapping[str, Sequence[Sent]]
+    used: Mapping[str, tuple[int, int]]
+    topics: Mapping[str, str] = field(default_factory=dict)
+    holdout: Holdout | None = None
+
 
 _NO_RULES: Final = CampaignRules()
 
@@ -86,6 +143,11 @@ _NO_RULES: Final = CampaignRules()
 def campaign_of(experiment_id: str) -> str:
     """Give the campaign of an experiment's id."""
     return experiment_id.rpartition(":")[0]
+
+
+def rules_of(rules: Mapping[str, CampaignRules], experiment_id: str) -> CampaignRules:
+    """Give the rules of an experiment's campaign; none where nobody named them."""
+    return rules.get(campaign_of(experiment_id), _NO_RULES)
 
 
 def is_held(rules: CampaignRules | None, used: tuple[int, int]) -> bool:
@@ -99,28 +161,32 @@ def is_held(rules: CampaignRules | None, used: tuple[int, int]) -> bool:
 def judge(
     candidates: Iterable[Candidate],
     now: datetime,
+    known: Known,
     *,
-    rules: Mapping[str, CampaignRules],
-    recent: Mapping[str, Sequence[Sent]],
-    used: Mapping[str, tuple[int, int]],
+    limit: int | None = None,
 ) -> Verdicts:
-    """Decide on each candidate in turn; what an earlier one uses up counts for the later ones.
+    """Decide on each candidate in turn, campaigns of higher rank first; what one uses up counts for the later ones.
 
-    `recent`: customer -> messages within the longest window; `used`: campaign -> (messages, cost_micros).
+    After `limit` claimed the others are left for another round.
     """
-    verdicts = Verdicts()
-    times = {customer: list(sent) for customer, sent in recent.items()}
-    spent = dict(used)
-    for candidate in candidates:
+    verdicts, rules, holdout = Verdicts(), known.rules, known.holdout
+    times = {customer: list(sent) for customer, sent in known.recent.items()}
+    spent = dict(known.used)
+    for candidate in sorted(candidates, key=lambda row: rules_of(rules, row.experiment_id).rank):
+        if limit is not None and len(verdicts.claimed) >= limit:
+            break
         campaign = campaign_of(candidate.experiment_id)
-        rule = rules.get(campaign, _NO_RULES)
+        rule = rules_of(rules, candidate.experiment_id)
         sent = times.setdefault(candidate.customer_id, [])
-        free_at = _free_at(rule.caps, sent, candidate.channel, now) if rule.caps else None
+        sending = Sent(now, candidate.channel, known.topics.get(candidate.experiment_id))
+        free_at = _free_at(rule.caps, sent, sending, candidate.zones) if rule.caps else None
         messages_left, cost_left = _left(rule, spent[campaign])
-        if candidate.suppressed:
+        if holdout is not None and holdout.holds(candidate.customer_id):
+            verdicts.skipped.append((candidate, "global_holdout"))
+        elif candidate.suppressed:
             verdicts.skipped.append((candidate, "suppressed"))
-        elif candidate.has_left:
-            verdicts.skipped.append((candidate, candidate.unless or "left"))
+        elif candidate.left_by is not None:
+            verdicts.skipped.append((candidate, candidate.left_by))
         elif free_at is not None and (rule.when_capped == "skip" or free_at >= candidate.expires_at):
             verdicts.skipped.append((candidate, "capped"))
         elif free_at is not None:
@@ -130,7 +196,7 @@ def judge(
                 verdicts.skipped.append((candidate, "over_budget"))
         else:
             verdicts.claimed.append(candidate)
-            sent.append((now, candidate.channel))
+            sent.append(sending)
             spent[campaign] = (spent[campaign][0] + 1, spent[campaign][1] + candidate.cost_micros)
     return verdicts
 
@@ -141,13 +207,18 @@ def _left(rules: CampaignRules, used: tuple[int, int]) -> tuple[float, float]:
     return messages, cost
 
 
-def _free_at(caps: Sequence[Cap], sent: Sequence[Sent], channel: str, now: datetime) -> datetime | None:
-    """Give the first instant at which every cap has room, None when that is now."""
-    free_at = now
+def _free_at(caps: Sequence[Cap], sent: Sequence[Sent], sending: Sent, zones: str) -> datetime | None:
+    """Give the first instant at which every cap has room in each of the customer's zones, None when that is now."""
+    now = free_at = sending.at
     for cap in caps:
-        if cap.channel not in (None, channel):
+        if cap.channel not in (None, sending.channel) or cap.topic not in (None, sending.topic):
             continue
-        within = sorted((at for at, of in sent if cap.channel in (None, of) and at > now - cap.window), reverse=True)
-        if len(within) >= cap.messages:
-            free_at = max(free_at, within[cap.messages - 1] + cap.window)
+        for zone in zones_of(zones) if cap.period is not None else ("",):
+            within = sorted((message.at for message in sent if cap.counts(message, now, zone)), reverse=True)
+            if len(within) < cap.messages:
+                continue
+            if cap.period is None:
+                free_at = max(free_at, within[cap.messages - 1] + cap.window)
+            else:
+                free_at = max(free_at, next_period(now, cap.period, zone))
     return free_at if free_at > now else None

@@ -14,6 +14,7 @@ from warehouse.ledger.claim_rules import (
     CampaignRules,
     Candidate,
     Holdout,
+    Known,
     Sent,
     Verdicts,
     campaign_of,
@@ -117,16 +118,9 @@ def claim(ledger: Ledger, request: ClaimRequest) -> list[ClaimedMessage]:
             found = _candidates(tx, request, lanes)
             found += _rivals(tx, found, request, lanes)
             topics = _topics(tx, request)
-            verdicts = judge(
-                found,
-                request.now,
-                rules=request.rules,
-                recent=_recent(tx, found, request, topics),
-                used=used,
-                topics=topics,
-                holdout=request.holdout,
-                limit=request.limit,
-            )
+            recent = _recent(tx, found, request, topics)
+            known = Known(rules=request.rules, recent=recent, used=used, topics=topics, holdout=request.holdout)
+            verdicts = judge(found, request.now, known, limit=request.limit)
             claimed = _write(tx, verdicts, request)
         if claimed or not (verdicts.skipped or verdicts.deferred):
             return claimed

@@ -6,17 +6,21 @@ is therefore left out everywhere here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from campaigns.caps import LONGEST, Period, in_period, zones_of
 from warehouse.ledger import schema
 from warehouse.ledger.claim_rules import Cap
+from warehouse.ledger.programme_tables import withheld
 
 _A = schema.assignments
 _E = schema.experiments
 _O = schema.outbox
+_W = withheld
 
 _OPEN_OR_GONE = ("pending", *schema.COUNTED)
 
@@ -38,22 +42,121 @@ def assigned_in_earlier_epochs(
     return set(tx.execute(query).scalars())
 
 
-def customers_at_cap(tx: sa.Connection, caps: Sequence[Cap], *, at: datetime, experiment_id: str) -> set[str]:
-    """Everyone with as many messages as a cap allows, over all other experiments: left in its window, or waiting."""
+def earlier_draws(tx: sa.Connection, campaign: str, epoch: int) -> dict[str, tuple[bool, float]]:
+    """How the last of the earlier epochs drew each customer: whether for control, and what share control had then.
+
+    Empty where none of them was promoted: only a promotion leaves a holdback, everything else is drawn anew.
+    """
+    d = schema.decisions
+    earlier = sa.select(_E).where(_E.c.campaign == campaign, _E.c.epoch < epoch).order_by(_E.c.epoch)
+    rows = tx.execute(earlier).mappings().all()
+    promoted = sa.select(d.c.decision_id).where(
+        d.c.verdict == "promote", d.c.experiment_id.in_([row["experiment_id"] for row in rows])
+    )
+    if not rows or tx.execute(promoted.limit(1)).first() is None:
+        return {}
+    found: dict[str, tuple[bool, float]] = {}
+    for row in rows:
+        control = str(row["design"].get("control", "control"))
+        share = float(dict(row["design"]["weights"])[control])
+        drawn = sa.select(_A.c.customer_id, _A.c.arm).where(_A.c.experiment_id == row["experiment_id"])
+        found.update((customer, (arm == control, share)) for customer, arm in tx.execute(drawn))
+    return found
+
+
+def units_elsewhen(tx: sa.Connection, experiment_id: str, as_of: datetime) -> set[str]:
+    """Every household that another run of the experiment, as of another instant, drew."""
+    query = sa.select(_A.c.unit.distinct()).where(
+        _A.c.experiment_id == experiment_id, _A.c.assigned_at != as_of, _A.c.unit.is_not(None)
+    )
+    return set(tx.execute(query).scalars())
+
+
+def last_run(tx: sa.Connection, campaign: str, *, before: datetime) -> datetime | None:
+    """The as-of instant of the campaign's last run before an instant, of any epoch."""
+    w = schema.waves
+    query = (
+        sa.select(sa.func.max(w.c.as_of))
+        .select_from(w.join(_E, _E.c.experiment_id == w.c.experiment_id))
+        .where(_E.c.campaign == campaign, w.c.as_of < before)
+    )
+    found: datetime | None = tx.execute(query).scalar()
+    return found
+
+
+def last_assigned(
+    tx: sa.Connection, campaign: str, *, since: datetime, other_than: datetime
+) -> dict[str, datetime]:
+    """Whom the campaign's runs assigned since an instant, and when last; the run as of `other_than` is left out."""
+    query = (
+        sa.select(_A.c.customer_id, sa.func.max(_A.c.assigned_at))
+        .select_from(_A.join(_E, _E.c.experiment_id == _A.c.experiment_id))
+        .where(_E.c.campaign == campaign, _A.c.assigned_at >= since, _A.c.assigned_at != other_than)
+        .group_by(_A.c.customer_id)
+    )
+    return dict(tx.execute(query).tuples())
+
+
+def customers_at_cap(
+    tx: sa.Connection,
+    caps: Sequence[Cap],
+    *,
+    at: datetime,
+    experiment_id: str,
+    planned: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> set[str]:
+    """Everyone with as many messages as a cap allows, over all other experiments: left in its window, or waiting.
+
+    What a customer of control would have been sent counts as if it had been: control must not be easier to write to.
+    `planned`: customer -> (channel, topic) of further messages that are about to be promised.
+    """
     full: set[str] = set()
     for cap in caps:
-        left = sa.and_(_O.c.state.in_(schema.COUNTED), _O.c.claimed_at > at - cap.window)
-        waiting = sa.and_(_O.c.state == "pending", _O.c.expires_at > at)
-        query = (
-            sa.select(_O.c.customer_id)
-            .where(_O.c.experiment_id != experiment_id, sa.or_(left, waiting))
-            .group_by(_O.c.customer_id)
-            .having(sa.func.count() >= cap.messages)
-        )
-        if cap.channel is not None:
-            query = query.where(_O.c.channel == cap.channel)
-        full.update(tx.execute(query).scalars())
+        coming = _matching(cap, planned or {})
+        pressure = _pressure(cap, at, experiment_id)
+        least = max(1, cap.messages - max(coming.values(), default=0))
+        crowded = sa.select(pressure.c.customer_id).group_by(pressure.c.customer_id).having(sa.func.count() >= least)
+        rows = sa.select(pressure).where(pressure.c.customer_id.in_(crowded))
+        for customer, left_at, zones in tx.execute(rows):
+            coming[customer] += cap.period is None or _counts(cap.period, left_at, zones, at)
+        full.update(customer for customer, n in coming.items() if n >= cap.messages)
     return full
+
+
+def _matching(cap: Cap, planned: Mapping[str, Sequence[tuple[str, str]]]) -> Counter[str]:
+    """How many of the planned messages to each customer the cap counts."""
+    return Counter(
+        customer
+        for customer, messages in planned.items()
+        for channel, topic in messages
+        if cap.channel in (None, channel) and cap.topic in (None, topic)
+    )
+
+
+def _pressure(cap: Cap, at: datetime, experiment_id: str) -> sa.Subquery:
+    """One row for each message that may count against the cap: customer, when it left (None while it waits), zones."""
+    since = at - (cap.window if cap.period is None else LONGEST[cap.period])
+    left = sa.and_(_O.c.state.in_(schema.COUNTED), _O.c.claimed_at > since)
+    waiting = sa.and_(_O.c.state == "pending", _O.c.expires_at > at)
+    left_at = sa.case((_O.c.state != "pending", _O.c.claimed_at))
+    sent = sa.select(_O.c.customer_id, left_at.label("left_at"), _O.c.zones)
+    sent = sent.where(_O.c.experiment_id != experiment_id, sa.or_(left, waiting))
+    unsent = sa.select(_W.c.customer_id, _W.c.at.label("left_at"), _W.c.zones)
+    unsent = unsent.where(_W.c.experiment_id != experiment_id, _W.c.at > since)
+    if cap.channel is not None:
+        sent, unsent = sent.where(_O.c.channel == cap.channel), unsent.where(_W.c.channel == cap.channel)
+    if cap.topic is not None:
+        of_topic = sa.select(_E.c.experiment_id).where(_E.c.topic == cap.topic)
+        sent = sent.where(_O.c.experiment_id.in_(of_topic))
+        unsent = unsent.where(_W.c.experiment_id.in_(of_topic))
+    return sa.union_all(sent, unsent).subquery("pressure")
+
+
+def _counts(period: Period, left_at: datetime | None, zones: str, at: datetime) -> bool:
+    """Whether a message waits, or left (or would have) in the local day or week of `at`, in any of its zones."""
+    if left_at is None or left_at > at:
+        return True
+    return any(in_period(left_at, at, period, zone) for zone in zones_of(zones))
 
 
 def promised(tx: sa.Connection, campaign: str, *, experiment_id: str, as_of: datetime) -> tuple[int, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from warehouse.ledger.assignments import assignments_frame, layer_busy
+from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.deliveries import sent_messages
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.experiments import end_experiment
 from warehouse.ledger.history import customer_history
+from warehouse.ledger.layers import layer_busy
 from warehouse.ledger.outbox import Cap, skip
 from warehouse.ledger.standing import assigned_elsewhen, assigned_in_earlier_epochs, customers_at_cap, promised
 from warehouse.ledger.suppressions import suppress
