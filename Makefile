@@ -6,7 +6,7 @@ UV ?= uv
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint bench serve lock clean
+.PHONY: setup demo test lint bench prism serve lock clean
 
 setup: $(VENV)/.dev
 
@@ -34,6 +34,15 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pip check
+
+# An independent check of every request against the providers' descriptions (needs npm, and RETAIN_TEST_SPECS where the
+# descriptions do not lie in ../shared/specs).
+PRISM := build/prism/node_modules/.bin/prism
+$(PRISM):
+	npm install --silent --no-audit --no-fund --prefix build/prism @stoplight/prism-cli@5.14.2
+
+prism: setup $(PRISM)
+	RETAIN_TEST_REQUIRE=prism,specs $(BIN)/python -m pytest -q -m prism tests/channels/test_prism.py
 
 bench: setup
 	$(BIN)/python -m benchmarks
