@@ -201,7 +201,9 @@ class _Linter:
         yield from found if found else self._check_rendered(use, locale)
 
     def _check_variables(self, use: _Use, references: Iterable[Reference]) -> Iterator[Problem]:
-        able = _offer_fields(use.offer)
+        # what one tier lacks another may have: the text is filled in for each of them, which finds what is not guarded
+        arm = self._file.campaign.arms[use.arm]
+        able = frozenset[str]().union(*map(_offer_fields, promises_of(self._offers.get(arm.offer or ""))))
         for reference in references:
             group, _, field = reference.path.partition(".")
             if not is_known(reference.path, self._fields):
@@ -302,10 +304,8 @@ def _file_name(use: _Use, locale: str | None, part: str | None = None) -> str:
     return f"{use.channel}/{use.template}{tag}.{part or MAIN_FILE[use.channel]}.j2"
 
 
-def _offer_fields(offer: Offer | None) -> frozenset[str]:
+def _offer_fields(offer: Offer) -> frozenset[str]:
     """What templates may say of this offer."""
-    if offer is None:
-        return frozenset()
     return frozenset(offer_facts(offer, locale=None, as_of=_LONG_DATE, code="x" if offer.terms.code else None))
 
 

@@ -78,11 +78,20 @@ def commands_page() -> str:
 
     from retain.cli import app
 
-    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group has commands
-    lines = [f"- [{name}](#retain-{name}): {_brief(command)}" for name, command in commands.items()]
+    commands = _flat(get_command(app).commands)  # type: ignore[attr-defined]  # a group has commands
+    lines = [f"- [{name}](#retain-{name.replace(' ', '-')}): {_brief(command)}" for name, command in commands.items()]
     for name, command in commands.items():
         lines += ["", *_command_section(name, command)]
     return _page("the command line (retain/commands)", _COMMANDS, lines)
+
+
+def _flat(commands: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """The commands by their whole name, those of a group ("codes import") one by one."""
+    found: dict[str, Any] = {}
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {before + name: command} if inner is None else _flat(inner, f"{before}{name} ")
+    return found
 
 
 def features_page() -> str:
@@ -152,6 +161,8 @@ def _default(field: FieldInfo) -> str:
             return f"`{value * 100:g}%`"  # all of them are shares
         case timedelta():
             return f"`{_duration(value)}`"
+        case tuple():
+            return ", ".join(f"`{item}`" for item in value)
         case _:
             return f"`{value}`"
 

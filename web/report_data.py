@@ -10,7 +10,7 @@ from web import report_words
 
 Plain = Mapping[str, Any]
 NET_MARGIN: Final = "net_margin"
-"""The name under which the margin less the cost of messages stands beside the metric margin."""
+"""The name under which the margin less the cost of messages and offers stands beside the metric margin."""
 UNDER_WAY: Final = frozenset({"claimed", "sending"})
 """States of messages that are pending for whoever reads a report."""
 

@@ -44,7 +44,7 @@ METRICS: Final[Mapping[str, str]] = {
     "revenue": "Revenue per customer",
     "orders": "Orders per customer",
     "margin": "Margin per customer",
-    "net_margin": "Margin less messages, per customer",
+    "net_margin": "Margin less messages and offers, per customer",
     "spend_per_order": "Revenue per order",
     "unsubscribed": "Unsubscribed",
     "complained": "Complained",

@@ -106,6 +106,7 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress, provi
 
 def _settings(root: Path, seed: int, providers: Mapping[str, Any]) -> Settings:
     own: dict[str, Any] = {"seed": f"demo-{seed}", "secret": f"demonstration-key-of-seed-{seed}"}
+    own["measurement"] = {"margin_includes": ["percent_off", "points"]}  # as the invented shop books its orders
     if providers:  # an address for status callbacks, which carry the message's key to the simulator
         own |= {"providers": dict(providers), "public_url": "https://shop.example.com"}
     return read_settings(root, overrides=own, environment=False)

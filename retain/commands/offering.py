@@ -8,16 +8,22 @@ from typing import Annotated
 
 import typer
 
-from retain.commands.operation import ByOption
+from retain.commands.operation import ByOption, ReasonOption
 from retain.opening import opened
-from retain.options import JsonOption, NowOption, WorkspaceOption, instant
-from retain.printing import print_json, say
+from retain.options import CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.printing import print_json, print_table, say
 from retain.stock import show_stock
 
 PoolArgument = Annotated[str, typer.Argument(metavar="POOL", help="The pool's name, as offers.yaml writes it.")]
 
 codes = typer.Typer(
     name="codes", help="Pools of codes: bring them in, see the stock, check a code.", no_args_is_help=True
+)
+
+points = typer.Typer(
+    name="points",
+    help="Loyalty points of offers: post what was earned, see a balance, hand them on.",
+    no_args_is_help=True,
 )
 
 
@@ -27,7 +33,12 @@ def register(app: typer.Typer) -> None:
     codes.command("list")(list_)
     codes.command("release")(release)
     codes.command("check")(check)
+    points.command("post")(post)
+    points.command("balance")(balance)
+    points.command("freeze")(freeze)
+    points.command("export")(export)
     app.add_typer(codes)
+    app.add_typer(points)
 
 
 def import_(
@@ -120,6 +131,93 @@ def check(
         say(f"a {found['kind']} code of {offers}{ended}")
     if not good:
         raise typer.Exit(1)
+
+
+def post(workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False) -> None:
+    """Post the points that customers have earned by now.
+
+    By matched orders (multipliers, bonuses) or by the message itself; orders taken back take their points back, and
+    points whose time is over run out. Run it as often as you like: nothing is posted twice.
+    """
+    from flows.steps.post_points import post_points
+
+    with opened(workspace) as ws:
+        done = post_points(ws, now=instant(now)).to_json()
+    if as_json:
+        print_json(done)
+        return
+    say(f"{done['points']:,} points posted")
+    if done["new"]:
+        print_table(("kind", "postings"), list(done["new"].items()))
+    if done["frozen"]:
+        say(f"{done['frozen']:,} customers wait: their points are frozen")
+
+
+def balance(
+    customer: CustomerArgument,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a customer's points and where they come from."""
+    from flows.steps.post_points import balance_of
+
+    with opened(workspace) as ws:
+        found = balance_of(ws, customer, now=instant(now))
+    if as_json:
+        print_json(found)
+        return
+    frozen = ", frozen" if found["frozen"] else ""
+    say(f"{customer}: {found['balance']:,} points{frozen}; {found['not_exported']:,} of them not exported yet")
+    columns = ("at", "kind", "points", "offer", "order_id", "expires_at")
+    if found["postings"]:
+        print_table(columns, [[row[name] for name in columns] for row in found["postings"]])
+
+
+def freeze(
+    customer: CustomerArgument,
+    release: Annotated[bool, typer.Option("--release", help="Let the points go on again.")] = False,
+    by: ByOption = "operator",
+    reason: ReasonOption = "by hand",
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Freeze a customer's points: nothing is posted or exported until they go on.
+
+    What was earned meanwhile is posted afterwards.
+    """
+    from flows.steps.post_points import freeze_points
+
+    with opened(workspace) as ws:
+        changed = freeze_points(ws, customer, frozen=not release, by=by, reason=reason, now=instant(now))
+    if as_json:
+        print_json({"customer_id": customer, "frozen": not release, "changed": changed})
+        return
+    state = "go on" if release else "are frozen"
+    say(f"{customer}: points {state}" + ("" if changed else ", as they were already"))
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new CSV file.")],
+    by: ByOption = "operator",
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the points that were not handed on yet, for the company's loyalty system.
+
+    Every posting is in exactly one file. After a crash the same command finishes the same file.
+    """
+    from flows.steps.export_points import export_points
+
+    with opened(workspace) as ws:
+        done = export_points(ws, file, now=instant(now), actor=by)
+    if as_json:
+        print_json(done)
+    else:
+        again = ", begun before" if done["resumed"] else ""
+        say(f"export {done['export']}{again}: {done['postings']:,} postings, {done['points']:,} points, {done['file']}")
 
 
 def _day(text: str | None) -> date | None:

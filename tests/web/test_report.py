@@ -109,7 +109,7 @@ def test_the_report_tells_the_whole_story() -> None:
         "< 0.0001",
         "+0.77 EUR",
         "nothing varies",
-        "Margin less messages, per customer",
+        "Margin less messages and offers, per customer",
         "no zone",
         "Changed: campaigns/book/winback-demo.yaml",
         "winback-demo:1",

@@ -1,16 +1,20 @@
-"""What runs promised by their offers: customers and expected cost, recorded with the run and hard against the budget."""
+"""What runs promised by their offers: customers and expected cost, held hard against the campaign's budget."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from warehouse.ledger import schema
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.offer_tables import promises
 from warehouse.ledger.schema import budgets
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _T = promises
 
@@ -75,3 +79,30 @@ def promises_of_wave(tx: sa.Connection, wave_id: str) -> list[Promised]:
     """What one run promised, by arm and offer."""
     query = sa.select(_T.c.arm, _T.c.offer, _T.c.customers, _T.c.cost_micros).where(_T.c.wave_id == wave_id)
     return [Promised(*row) for row in tx.execute(query.order_by(_T.c.arm, _T.c.offer))]
+
+
+def offered(tx: sa.Connection, wave_id: str) -> pd.DataFrame:
+    """Everybody of a wave to whom an offer was made, by customer.
+
+    Columns: customer_id, arm, offer (NAME, or NAME/TIER), code (None without one), reached (whether a provider took a
+    message, or may have).
+    """
+    import pandas as pd
+
+    a, o = schema.assignments, schema.outbox
+    left = sa.case((o.c.state.in_(["sent", "delivered", "in_doubt"]), 1), else_=0)
+    own = (o.c.experiment_id == a.c.experiment_id) & (o.c.customer_id == a.c.customer_id)
+    query = (
+        sa.select(a.c.customer_id, a.c.arm, o.c.offer, sa.func.max(o.c.code), sa.func.max(left))
+        .select_from(a.join(o, own))
+        .where(
+            a.c.experiment_id == wave_id.partition("@")[0],
+            a.c.wave_id == wave_id,
+            o.c.offer.is_not(None),
+        )
+        .group_by(a.c.customer_id, a.c.arm, o.c.offer)
+        .order_by(a.c.customer_id)
+    )
+    rows = [tuple(row) for row in tx.execute(query)]
+    frame = pd.DataFrame(rows, columns=["customer_id", "arm", "offer", "code", "reached"], dtype=object)
+    return frame.assign(reached=frame["reached"] == 1)
