@@ -259,3 +259,16 @@ def test_early_against_late_is_an_experiment_like_any_other(
     assert lifts["morning"]["low"] > 0.2
     assert lifts["later"]["p_value"] > 0.2
     json.dumps(measured, allow_nan=False)
+
+
+def test_opening_a_workspace_forces_the_wheel_s_rules_on_the_whole_process(shop: Shop) -> None:
+    import zoneinfo
+
+    old = zoneinfo.TZPATH
+    try:
+        zoneinfo.reset_tzpath(["/usr/share/zoneinfo"])
+        shop(customers=10, campaign=CAMPAIGN)
+        assert zoneinfo.TZPATH == ()
+    finally:
+        zoneinfo.reset_tzpath(old)
+        zoneinfo.ZoneInfo.clear_cache()

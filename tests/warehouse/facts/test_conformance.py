@@ -427,3 +427,15 @@ def test_contacts_are_the_profile_without_showing_addresses(facts: Facts, shop: 
 def test_nobody_to_look_up_is_nobody_found(facts: Facts) -> None:
     assert look_up_contacts(facts, []) == {}
     assert purchased_since(facts, {}, until=AS_OF) == set()
+
+
+def test_a_phone_tells_its_origin_where_the_profile_has_no_zone_and_stays_where_it_is(facts: Facts, shop: Any) -> None:
+    everybody = parse_segment("tenure_days >= 0 or tenure_days is None", known=known_kinds())
+    found = select_segment(facts, everybody, as_of=AS_OF, phone_origins=True)
+    people = {row["customer_id"]: row for row in shop.customers}
+    assert len(found) > 50
+    for customer, origin in zip(found["customer_id"], found["phone_origin"], strict=True):
+        row = people[customer]
+        assert bool(origin) == (not row["time_zone"] and bool(row["phone"]))
+        assert origin in ("", "GB|Europe/London,Europe/Guernsey,Europe/Isle_of_Man,Europe/Jersey")
+    assert not {"phone", "phone_head", "phone_length"} & set(found.columns)
