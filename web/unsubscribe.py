@@ -17,6 +17,7 @@ from channels.message import CHANNELS
 from flows.steps.unsubscribe import (
     Link,
     find_link,
+    locale_of,
     offered_topics,
     set_preferences,
     stopped_channels,
@@ -24,17 +25,10 @@ from flows.steps.unsubscribe import (
 )
 from flows.wiring import Workspace
 from web.desk import Desk, read_body
+from web.languages import Words, choose_words
 from web.pages import render_page
 
 BODY_LIMIT: Final = 16 * 1024
-NAMES: Final[Mapping[str, str]] = {"sms": "text messages", "email": "e-mails", "push": "notifications"}
-_BECAUSE: Final[Mapping[str, str]] = {
-    "stop": "you answered STOP; answer START to one of them to get them again",
-    "complaint": "you marked one as spam",
-    "bounce": "they cannot be delivered",
-    "manual": "they were ended for you",
-    "erased": "your data are being erased",
-}
 
 _PAGES: Final[dict[int | str, dict[str, Any]]] = {
     403: {"content": {"text/html": {}}, "description": "no such link; nothing was changed"},
@@ -56,12 +50,17 @@ def unsubscribe_routes(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/u", tags=["unsubscribe"], default_response_class=HTMLResponse, responses=_PAGES)
 
     @router.get("/{token}")
-    async def show(token: str) -> HTMLResponse:
-        """The page with its forms; whoever follows a link, a person or a scanner, changes nothing by it."""
+    async def show(token: str, request: Request) -> HTMLResponse:
+        """The page with its forms; whoever follows a link, a person or a scanner, changes nothing by it.
+
+        It speaks the customer's own language where there are words in it, else one that Accept-Language names.
+        """
+        accepted = request.headers.get("accept-language", "")
 
         def look(ws: Workspace) -> HTMLResponse:
             link = find_link(ws, token)
-            return _no_link(desk) if link is None else _page(desk, ws, link)
+            words = _words(desk, ws, link, accepted)
+            return _no_link(desk, words) if link is None else _page(desk, ws, link, words)
 
         return await desk.work(look)
 
@@ -70,48 +69,62 @@ def unsubscribe_routes(desk: Desk) -> APIRouter:
         """One-click unsubscription (RFC 8058; no cookie, no login), or the preferences of the page's form."""
         body = await read_body(request, limit=BODY_LIMIT)
         fields = await run_in_threadpool(_fields, request.headers.get("content-type", ""), body)
-        return await desk.work(lambda ws: _change(desk, ws, token, fields))
+        accepted = request.headers.get("accept-language", "")
+
+        def obey(ws: Workspace) -> HTMLResponse:
+            link = find_link(ws, token)
+            words = _words(desk, ws, link, accepted)
+            return _no_link(desk, words) if link is None else _change(desk, ws, link, fields, words)
+
+        return await desk.work(obey)
 
     return router
 
 
-def _change(desk: Desk, ws: Workspace, token: str, fields: Mapping[str, list[str]]) -> HTMLResponse:
-    link, now = find_link(ws, token), desk.clock()
+def _words(desk: Desk, ws: Workspace, link: Link | None, accepted: str) -> Words:
+    """The language to answer in; a link that is none of ours says nothing of anybody's locale."""
     if link is None:
-        return _no_link(desk)
+        return choose_words(locale=None, accept_language=accepted)
+    with desk.facts_lock:
+        locale = locale_of(ws, link.customer_id)
+    return choose_words(locale=locale, accept_language=accepted)
+
+
+def _change(desk: Desk, ws: Workspace, link: Link, fields: Mapping[str, list[str]], words: Words) -> HTMLResponse:
+    now = desk.clock()
     if fields.get("List-Unsubscribe") == ["One-Click"]:
         channel, topic = unsubscribe(ws, link, at=now)
-        about = "" if topic == EVERY_TOPIC else f" about {topic.replace('-', ' ')}"
-        done = f"You will get no more {NAMES.get(channel, 'messages')}{about} from us."
-        return _page(desk, ws, link, done=done)
+        key = "done" if topic == EVERY_TOPIC else "done_about"
+        done = words.say(key, name=words.names[channel], topic=topic.replace("-", " "))
+        return _page(desk, ws, link, words, done=done)
     if "preferences" in fields:
         wanted = [channel for channel in CHANNELS if channel in fields.get("channel", [])]
         topics = fields.get("topic", []) if "topics" in fields else None
         set_preferences(ws, link, wanted=wanted, at=now, topics=topics)
-        return _page(desk, ws, link, done="Your choice is saved.")
-    text = "Nothing was changed: the request did not say what to do."
-    return HTMLResponse(_problem(desk, "This cannot be done", text), status_code=400)
+        return _page(desk, ws, link, words, done=words.say("saved"))
+    return HTMLResponse(_problem(desk, words, "cannot"), status_code=400)
 
 
-def _page(desk: Desk, ws: Workspace, link: Link, *, done: str | None = None) -> HTMLResponse:
+def _page(desk: Desk, ws: Workspace, link: Link, words: Words, *, done: str | None = None) -> HTMLResponse:
     stopped = stopped_channels(ws, link.customer_id)
     topics = offered_topics(ws, link.customer_id)
     channels = [
         {
             "key": channel,
-            "name": NAMES[channel],
+            "name": words.names[channel],
             "is_on": not stopped[channel],
-            "because": next((text for reason, text in _BECAUSE.items() if reason in stopped[channel]), None),
+            "because": next((text for reason, text in words.because.items() if reason in stopped[channel]), None),
         }
         for channel in CHANNELS
     ]
-    name = NAMES[link.channel]
+    name = words.names[link.channel]
     is_on = not stopped[link.channel]
     company = desk.settings.company.name
     shown = [{"key": topic, "name": topic.replace("-", " "), "is_on": wanted} for topic, wanted in topics.items()]
     return HTMLResponse(
         render_page(
             "unsubscribe.html.j2",
+            words=words,
             company=company,
             name=name,
             is_on=is_on,
@@ -122,13 +135,14 @@ def _page(desk: Desk, ws: Workspace, link: Link, *, done: str | None = None) -> 
     )
 
 
-def _no_link(desk: Desk) -> HTMLResponse:
-    text = "This link is not one of ours, or it is not whole. Please copy all of it from the message you received."
-    return HTMLResponse(_problem(desk, "There is no such link", text), status_code=403)
+def _no_link(desk: Desk, words: Words) -> HTMLResponse:
+    return HTMLResponse(_problem(desk, words, "no_link"), status_code=403)
 
 
-def _problem(desk: Desk, title: str, text: str) -> str:
-    return render_page("unsubscribe_problem.html.j2", company=desk.settings.company.name, title=title, text=text)
+def _problem(desk: Desk, words: Words, key: str) -> str:
+    title, text = words.say(f"{key}_title"), words.say(key)
+    company = desk.settings.company.name
+    return render_page("unsubscribe_problem.html.j2", language=words.language, company=company, title=title, text=text)
 
 
 def _fields(content_type: str, body: bytes) -> dict[str, list[str]]:

@@ -11,6 +11,8 @@ from campaigns.words import EVERY_TOPIC
 from channels.message import CHANNELS, Channel
 from channels.tokens import is_signed, make_token, parse_token
 from flows.steps.kept_addresses import Why, release_addresses_of, suppress_addresses_of
+from warehouse.facts.contacts import look_up_contacts
+from warehouse.facts.errors import FactsError
 from warehouse.ledger.addressees import customer_of_link, number_links, topic_of_link
 from warehouse.ledger.audit import record_audit
 from warehouse.ledger.consents import WITHDRAWN, Statement, record_consents
@@ -88,6 +90,15 @@ def offered_topics(ws: Workspace, customer_id: str) -> dict[str, bool]:
     topics |= {file.campaign.topic for file in ws.usable_book[0].campaigns.values()}
     ended = {str(row["topic"]) for row in _active(ws, customer_id) if row["channel"] == "all"}
     return {topic: topic not in ended for topic in sorted(topics)}
+
+
+def locale_of(ws: Workspace, customer_id: str) -> str | None:
+    """The customer's own locale as the facts have it now; None where they have none, or cannot be asked."""
+    try:
+        contact = look_up_contacts(ws.facts, [customer_id]).get(customer_id)
+    except FactsError:
+        return None  # the page matters more than its language
+    return None if contact is None else contact.locale
 
 
 def unsubscribe(ws: Workspace, link: Link, *, at: datetime) -> tuple[str, str]:

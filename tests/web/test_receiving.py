@@ -66,8 +66,11 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
         file.unlink()
     (root / "campaigns" / "book" / "back.yaml").write_text(CAMPAIGN, encoding="utf-8")
     (root / "templates" / "sms" / "hello.txt.j2").write_text("Hello. Reply STOP to end", encoding="utf-8")
-    people = ["customer_id,created_at,email,phone,consent_sms,time_zone"]
-    people += [f"C{n},2024-01-01,c{n}@example.com,+150055500{n:02d},yes,UTC" for n in range(12)]
+    people = ["customer_id,created_at,email,phone,consent_sms,time_zone,locale"]
+    locales = {2: "zh-CN", 3: "fr-FR"}
+    people += [
+        f"C{n},2024-01-01,c{n}@example.com,+150055500{n:02d},yes,UTC,{locales.get(n, 'en-GB')}" for n in range(12)
+    ]
     orders = ["order_id,customer_id,ordered_at,amount"] + [f"O{n},C{n},2025-12-01,20" for n in range(12)]
     for table, lines in (("customers", people), ("orders", orders)):
         (root / f"{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -202,7 +205,7 @@ def test_an_unknown_number_is_noted_by_a_keyed_hash_only(
         for number in ("+19995550000", "+15005550003"):
             fields = {"MessageSid": f"SM{number[1:5]}", "From": number, "Body": "STOP"}
             assert post_twilio(client, "/receipts/twilio/inbound", fields).status_code == 200
-    assert "a number no customer has (note " in caplog.text
+    assert "a number no customer has; the number is kept as an HMAC" in caplog.text
     assert "9995550000" not in caplog.text
     assert "5005550003" not in caplog.text
     ledger = b"".join(path.read_bytes() for path in (root / "data").glob("ledger.db*"))
@@ -257,6 +260,21 @@ def test_one_click_without_cookies_unsubscribes_and_looking_does_not(
     assert reasons(ws, "C1") == [("email", "unsubscribe")]
     assert "Stop e-mails" not in client.get(link).text
     assert "set-cookie" not in answer.headers
+
+
+def test_the_page_speaks_the_customers_language_else_the_browsers(client: TestClient, ws: Workspace) -> None:
+    pairs = [("C1", "email"), ("C2", "email"), ("C3", "email")]
+    english, chinese, french = (unsubscribe_urls(ws, [pair])[pair].removeprefix(PUBLIC) for pair in pairs)
+    wish = {"Accept-Language": "fr-FR, zh-CN;q=0.8, en;q=0.1"}
+    assert '<html lang="en">' in client.get(english, headers=wish).text
+    page = client.get(chinese).text
+    assert '<html lang="zh">' in page
+    assert "停止接收电子邮件" in page
+    assert '<html lang="zh">' in client.get(french, headers=wish).text  # there are no words in French
+    assert '<html lang="en">' in client.get(french).text
+    assert "您不会再收到我们的电子邮件。" in client.post(chinese, data={"List-Unsubscribe": "One-Click"}).text
+    assert reasons(ws, "C2") == [("email", "unsubscribe")]
+    assert "没有这个链接" in client.get("/u/" + "A" * 32, headers={"Accept-Language": "zh"}).text
 
 
 def test_one_click_works_as_multipart_too(client: TestClient, ws: Workspace, link: str) -> None:
