@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
-from campaigns.offers import Offer, offer_code, offer_facts
+from campaigns.offers import Offer, offer_code, offer_facts, promises_of
 from channels.message import Email, Push, Sms
 from channels.sms_length import measure_sms
 from channels.tokens import TOKEN_CHARACTERS
 from channels.variables import sample_context
+from flows.steps.describe_journey import describe_step
 from flows.steps.message_content import customer_fields
 from flows.steps.planning_rules import experiment_name
 from flows.steps.unsubscribe import unsubscribe_url
@@ -34,12 +36,13 @@ def preview_messages(ws: Workspace, campaign: str, *, customer_id: str | None, a
     fields, locale = _customer(ws, customer_id)
     shown = []
     for name, arm in file.campaign.arms.items():
-        offer = file.offers.get(arm.offer or "")
+        promises: tuple[Offer | None, ...] = promises_of(file.offers.get(arm.offer or "")) or (None,)
         for number, step in enumerate(arm.steps, start=1):
-            for channel in step.channels:
+            for channel, offer in product(step.channels, promises):
                 context = _context(ws, file, name, fields)
                 context["offer"] = _offer(ws, file, offer, fields["customer_id"], locale, as_of)
-                shown.append(_render(ws, channel, step.template, context, locale) | {"arm": name, "step": number})
+                about = {"arm": name, "step": number, "journey": describe_step(step, number)} | _tier(offer)
+                shown.append(_render(ws, channel, step.template, context, locale) | about)
     return shown
 
 
@@ -65,10 +68,19 @@ def _context(ws: Workspace, file: CampaignFile, arm: str, fields: dict[str, Any]
     }
 
 
+def _tier(offer: Offer | None) -> dict[str, str]:
+    """The tier a preview is of, where the offer has tiers: each of them is shown."""
+    tier = offer.name.partition("/")[2] if offer else ""
+    return {"tier": tier} if tier else {}
+
+
 def _offer(
     ws: Workspace, file: CampaignFile, offer: Offer | None, customer_id: str, locale: str | None, as_of: datetime
 ) -> dict[str, str]:
-    """The offer's words; its code is the one this customer would get in the campaign's first experiment."""
+    """The offer's words; its code is the one this customer would get in the campaign's first experiment.
+
+    In place of a code out of a pool stands a placeholder: looking uses none up.
+    """
     if offer is None:
         return {}
     code = offer_code(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from warehouse.ledger.counts import counts
 from warehouse.ledger.experiments import experiments
+from warehouse.ledger.fallbacks import count_fallbacks
 from warehouse.ledger.switches import EVERYTHING, switches
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
                     ],
                     "total": counted.total,
                     "skipped": counted.skipped,
+                    "fallbacks": count_fallbacks(tx, row.experiment_id),
                     "messages": [
                         {"arm": arm, "channel": channel, **fates}
                         for (arm, channel), fates in counted.by_arm_and_channel.items()

@@ -24,8 +24,8 @@ from flows.steps.past_effects import prior_at
 from flows.steps.plan_campaign import stamp_of
 from flows.steps.planning_rules import freeze_design
 from flows.steps.power_forecast import ledger_rates
+from flows.steps.select_audience import audience_between
 from warehouse.facts.outcomes import outcome_rows
-from warehouse.facts.segment_sql import select_segment
 
 if TYPE_CHECKING:
     from campaigns.book import CampaignFile
@@ -159,8 +159,8 @@ def _past_runs(file: CampaignFile, design: Design, as_of: datetime) -> list[date
 
 
 def _choose(ws: Workspace, file: CampaignFile, design: Design, at: datetime, met: set[str]) -> list[str]:
-    """Those of the segment at an instant whom no earlier run met, at most as many as the limit, drawn by hash."""
-    frame = select_segment(ws.facts, file.segment, as_of=at, options=ws.feature_options)
+    """Those of the audience at an instant whom no earlier run met, at most as many as the limit, drawn by hash."""
+    frame = audience_between(ws, file, start=at - timedelta(days=design.horizon_days), end=at)
     ids = [customer for customer in frame["customer_id"].tolist() if customer not in met]
     limit = file.campaign.audience.limit
     if limit is None or len(ids) <= limit:

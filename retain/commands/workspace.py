@@ -133,6 +133,7 @@ def _ready(address: str) -> None:
 
 def _show_message(message: dict[str, Any]) -> None:
     say(f"--- {message['arm']}, step {message['step']}: {message['channel']} {message['template']}")
+    say(f"({message['journey']})")
     for part in ("subject", "title", "body", "text"):
         if message["content"].get(part):
             say(str(message["content"][part]).strip())

@@ -51,6 +51,14 @@ class Event(NamedTuple):
 _ROW_COLUMNS: Final = tuple(_O.c[name] for name in MessageRow._fields)
 
 
+def message_key(experiment_id: str, customer_id: str, step: int, turn: int = 1, channel: str | None = None) -> str:
+    """Name a message: EXPERIMENT/CUSTOMER/STEP, with .TURN where its step has sent before, with /CHANNEL in a fallback."""
+    name = f"{experiment_id}/{customer_id}/{step}"
+    if turn > 1:
+        name = f"{name}.{turn}"
+    return name if channel is None else f"{name}/{channel}"
+
+
 def lock_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, MessageRow]:
     """Read messages by key and keep others from changing them until the commit (in key order: no deadlock)."""
     query = sa.select(*_ROW_COLUMNS).where(dialect.among(tx, _O.c.message_key, keys)).order_by(_O.c.message_key)
