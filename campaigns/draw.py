@@ -42,6 +42,11 @@ def units_of(candidates: pd.DataFrame, unit: str) -> NDArray[np.object_]:
     return np.where(named != "", "h:" + named, "c:" + ids)
 
 
+def households_of(units: NDArray[np.object_]) -> NDArray[np.object_]:
+    """The units that are households; None for a customer alone, whose id the ledger has already."""
+    return np.array([unit if unit.startswith("h:") else None for unit in units], dtype=object)
+
+
 def draw(
     units: NDArray[np.object_],
     ids: NDArray[np.object_],

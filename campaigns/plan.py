@@ -13,7 +13,7 @@ import pandas as pd
 
 from campaigns.arm_times import ArmTimes, Members, arm_times, place_messages
 from campaigns.best_hours import hours_at
-from campaigns.draw import RETURNING, draw, units_of, withheld_arms
+from campaigns.draw import RETURNING, draw, households_of, units_of, withheld_arms
 from campaigns.eligibility import HoldoutRule, Reach, Standing, screen
 from campaigns.send_times import SendLimits, StepTiming
 from campaigns.shared_addresses import beyond_the_first
@@ -305,7 +305,7 @@ def _assignments(
             "customer_id": ids,
             "arm": arms,
             "stratum": np.array([RETURNING if back else None for back in returning], dtype=object),
-            "unit": units if rules.unit == "household" else None,
+            "unit": households_of(units) if rules.unit == "household" else None,
         }
     )
 

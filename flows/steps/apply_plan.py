@@ -8,22 +8,28 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from campaigns.errors import CampaignError
 from campaigns.exit_conditions import conditions_of_step, write_conditions
+from flows.steps.approve_launch import Clearance, clear_launch
 from flows.steps.ledger_standing import begin_epoch, layer_of
 from flows.steps.offer_codes import open_offers, refuse_low_stock, with_codes
-from flows.steps.programme import note_holdout
 from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, content_hash, plan_campaign
+from flows.steps.programme import note_holdout
 from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from flows.wiring import Workspace
+
+
+SCHEDULE: Final = "schedule"
+"""Who asks for a launch that nobody started by hand."""
+_FREE: Final = Clearance("free")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,8 @@ class Applied:
     already_applied: bool
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """Said of the plan when it was made; nothing of it is recorded."""
+    launch: Clearance = field(default=_FREE, compare=False)
+    """Whether a second person had to approve; where that is still open, or was refused, nothing was recorded."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -55,11 +63,17 @@ class Applied:
             "messages": self.messages,
             "already_applied": self.already_applied,
             "warnings": list(self.warnings),
+            "launch": {"state": self.launch.state, "reasons": list(self.launch.reasons)},
         }
 
 
 def apply_plan_file(
-    ws: Workspace, path: Path, *, now: datetime, progress: Callable[[int, int], None] | None = None
+    ws: Workspace,
+    path: Path,
+    *,
+    now: datetime,
+    by: str = SCHEDULE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Applied:
     """Plan again as of the instant in plan.json and carry it out, unless the world has moved too far since.
 
@@ -73,15 +87,21 @@ def apply_plan_file(
         return done
     planned = plan_campaign(ws, stored["campaign"], as_of=as_of)
     refuse_stale(ws, path, stored, planned)
-    return apply_plan(ws, planned, now=now, progress=progress)
+    return apply_plan(ws, planned, now=now, by=by, progress=progress)
 
 
 def apply_plan(
-    ws: Workspace, planned: PlannedCampaign, *, now: datetime, progress: Callable[[int, int], None] | None = None
+    ws: Workspace,
+    planned: PlannedCampaign,
+    *,
+    now: datetime,
+    by: str = SCHEDULE,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Applied:
     """Record the plan's assignments and messages, one transaction a batch; a killed run is resumed by the next.
 
-    Where nobody may take part nothing is recorded: no experiment begins for nobody.
+    Where nobody may take part nothing is recorded: no experiment begins for nobody. Where the launch needs a second
+    person's approval it is asked for in the name of `by`, and nothing is recorded before it is given.
     Raises CampaignError where the campaign is paused or archived.
     """
     campaign = planned.file.campaign
@@ -94,6 +114,9 @@ def apply_plan(
     if not planned.plan.eligible and not _has_begun(ws, planned):
         return _applied(planned, assigned={}, messages=0)
     refuse_low_stock(ws, planned)
+    launch = clear_launch(ws, planned, by=by, now=now)
+    if not launch.is_clear:
+        return _applied(planned, assigned={}, messages=0, launch=launch)
     note_holdout(ws, at=planned.as_of)
     begin_epoch(ws, planned.epoch, planned.design, now=now, topic=campaign.topic)
     wave = Wave(
@@ -110,7 +133,7 @@ def apply_plan(
         layer=layer_of(ws, campaign),
     )
     recorded = record_wave(ws.ledger, wave, _batches(ws, planned, progress), opening=open_offers(planned))
-    return _applied(planned, assigned=recorded.assigned, messages=sum(recorded.messages.values()))
+    return _applied(planned, assigned=recorded.assigned, messages=sum(recorded.messages.values()), launch=launch)
 
 
 def find_applied(ws: Workspace, campaign: str, as_of: datetime) -> Applied | None:
@@ -180,7 +203,9 @@ def _has_begun(ws: Workspace, planned: PlannedCampaign) -> bool:
         return find_wave(tx, planned.epoch.experiment_id, planned.as_of) is not None
 
 
-def _applied(planned: PlannedCampaign, *, assigned: Mapping[str, int], messages: int) -> Applied:
+def _applied(
+    planned: PlannedCampaign, *, assigned: Mapping[str, int], messages: int, launch: Clearance = _FREE
+) -> Applied:
     summary = planned.summary
     return Applied(
         campaign=summary["campaign"],
@@ -193,6 +218,7 @@ def _applied(planned: PlannedCampaign, *, assigned: Mapping[str, int], messages:
         messages=messages,
         already_applied=False,
         warnings=tuple(summary["warnings"]),
+        launch=launch,
     )
 
 
@@ -211,6 +237,7 @@ def _batches(
 ) -> Iterator[WaveBatch]:
     messages = with_codes(ws, planned).assign(
         unless=np.asarray(_exits(planned), dtype=object),
+        fallback=np.asarray(_fallbacks(planned), dtype=object),
         cost_micros=np.asarray(_costs(ws, planned), dtype=np.int64),
     )
     total, done = len(planned.plan.assignments), 0
@@ -230,6 +257,18 @@ def _exits(planned: PlannedCampaign) -> list[str | None]:
     }
     messages = planned.plan.messages
     return [conditions[key] for key in zip(messages["arm"], messages["step"], strict=True)]
+
+
+def _fallbacks(planned: PlannedCampaign) -> list[str]:
+    """The channels each message may still fall back to: those that its step names after its own, joined by commas."""
+    left = {
+        (name, number, channel): ",".join(step.channels[place:])
+        for name, arm in planned.file.campaign.arms.items()
+        for number, step in enumerate(arm.steps, start=1)
+        for place, channel in enumerate(step.channels, start=1)
+    }
+    messages = planned.plan.messages
+    return [left[key] for key in zip(messages["arm"], messages["step"], messages["channel"], strict=True)]
 
 
 def _costs(ws: Workspace, planned: PlannedCampaign) -> list[int]:

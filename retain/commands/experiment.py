@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,15 +26,38 @@ def register(app: typer.Typer) -> None:
 
 
 def measure(
-    campaign: CampaignArgument, workspace: WorkspaceOption = None, now: NowOption = None, as_json: JsonOption = False
+    campaign: Annotated[
+        str | None, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.", show_default="with --programme")
+    ] = None,
+    programme: Annotated[
+        bool, typer.Option("--programme", help="Measure all campaigns together against the global holdout.")
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="INSTANT", help="First instant of the window.", show_default="the period's"),
+    ] = None,
+    days: Annotated[
+        int | None, typer.Option("--days", metavar="N", min=1, help="Length of the window.", show_default="up to 90")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    now: NowOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Measure a campaign's experiment against its control.
+    """Measure a campaign's experiment against its control, or the whole programme against the global holdout.
 
     Everybody assigned counts, whether or not a message arrived, once the outcome window has passed. Measuring decides
     nothing.
     """
     from flows.steps.measure_experiment import measure_experiment
 
+    if programme == (campaign is not None):
+        raise typer.BadParameter("name one campaign, or give --programme for all of them", param_hint="CAMPAIGN")
+    if programme:
+        _measure_programme(workspace, now, as_json, start, days)
+        return
+    if start is not None or days is not None:
+        raise typer.BadParameter("--from and --days are the window of --programme", param_hint="--from")
+    assert campaign is not None  # checked above
     with opened(workspace) as ws:
         measured = measure_experiment(ws, campaign, now=instant(now)).to_json()
     if as_json:
@@ -41,6 +65,33 @@ def measure(
     else:
         show_measurement(measured)
         show_views(measured)
+
+
+def _measure_programme(
+    workspace: Path | None, now: str | None, as_json: bool, start: str | None, days: int | None
+) -> None:
+    from flows.steps.programme import describe_history, measure_programme
+
+    with opened(workspace) as ws:
+        found = measure_programme(
+            ws,
+            now=instant(now),
+            start=None if start is None else instant(start, option="--from"),
+            window=None if days is None else timedelta(days=days),
+        ).to_json()
+        found["periods"] = describe_history(ws)
+    if as_json:
+        print_json(found)
+        return
+    sides = found["sides"]
+    say(
+        f"the whole programme from {found['from']} to {found['to']}: {sides['programme']:,} customers against "
+        f"{sides['holdout']:,} of the global holdout ({percent(found['share'])}), of {found['population']:,}"
+    )
+    show_results(found["results"])
+    if sum(found["released_lately"].values()):
+        told = ", ".join(f"{n:,} of {side}" for side, n in found["released_lately"].items())
+        say(f"in the holdout of the period before: {told}; what they missed then may still show")
 
 
 def decide(
@@ -119,6 +170,11 @@ def show_measurement(measured: dict[str, Any]) -> None:
     say(f"split of assigned customers: {'nothing to test' if p is None else f'p = {p:.3g}'}")
     if measured["matures_at"] is not None and not any(arm["mature"] for arm in measured["arms"].values()):
         say(f"nothing is mature yet; the last run so far is on {measured['matures_at']}")
+    show_results(measured["results"])
+
+
+def show_results(results: list[dict[str, Any]]) -> None:
+    """Print comparisons as a table."""
     rows = [
         [
             result["metric"],
@@ -131,7 +187,7 @@ def show_measurement(measured: dict[str, Any]) -> None:
             result["p_adjusted"],
             result["method"] if result["status"] == "ok" else result["status"],
         ]
-        for result in measured["results"]
+        for result in results
     ]
     print_table(("metric", "arm", "value", "control", "difference", "interval", "lift", "p", "method"), rows)
 
