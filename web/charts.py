@@ -21,6 +21,10 @@ LETTER: Final = 7.8
 """How wide a letter of a label is on average, in pixels."""
 NARROW: Final = 560
 """Below this width labels stand above their rows."""
+Points = Sequence[tuple[float, float]]
+_HEIGHT: Final = 240
+_STYLES: Final = 6
+"""So many lines can be told apart; further arms begin again."""
 
 
 Charts = Mapping[str, Markup]
@@ -103,6 +107,30 @@ def stacked_bars(
     legend_y = len(bars) * row + 18
     shapes.append(_legend([(part, _rect(0, -9, 10, 10, css)) for part, css in used.items()], left, legend_y))
     return _svg(words, width, legend_y + 12, Markup("").join(shapes))
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: its name, (day, share still away) from day 1 on, and (day, customers at risk)."""
+
+    label: str
+    steps: Points
+    at_risk: Points
+
+
+def curves(lines: Sequence[Curve], words: Words, *, width: int, caption: str) -> Markup:
+    """The curves over a common axis of days; below it how many were still followed and had not come back."""
+    frame = _Frame.of(lines, width)
+    parts = [_axes(frame, caption)]
+    for place, line in enumerate(lines):
+        parts.append(_path(frame, line, place))
+    bottom = frame.bottom + 56
+    parts.append(_text(0, bottom, "Customers at risk", "caption"))
+    for place, line in enumerate(lines):
+        y = bottom + 24 + place * frame.row
+        parts.append(_risk_row(frame, line, place, y))
+    height = bottom + 24 + len(lines) * frame.row
+    return _svg(words, width, height, Markup("").join(parts))
 
 
 def at_both_widths(draw: Callable[[str, int], Markup]) -> Charts:
@@ -193,6 +221,77 @@ def _forest_legend(layout: _Layout, y: int, *, with_truth: bool) -> Markup:
     if with_truth:
         entries.append(("truth", _diamond(5, -4)))
     return _legend(entries, 0 if layout.narrow else layout.left, y)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The plotting area: days from 0 to `last` between `left` and `right`, shares from `low` to 1 over its height."""
+
+    width: int
+    left: float
+    right: float
+    last: float
+    low: float
+
+    @classmethod
+    def of(cls, lines: Sequence[Curve], width: int) -> _Frame:
+        last = max((day for line in lines for day, _ in line.steps), default=1.0)
+        lowest = min((away for line in lines for _, away in line.steps), default=0.0)
+        low = max(0.0, int(lowest * 10.0) / 10.0 - (0.1 if lowest > 0.5 else 0.0)) if lowest > 0.3 else 0.0
+        return cls(width, 46.0 if width < NARROW else 168.0, width - 16.0, last, low)
+
+    @property
+    def bottom(self) -> float:
+        return 12.0 + _HEIGHT
+
+    @property
+    def row(self) -> int:
+        return 40 if self.width < NARROW else 22
+
+    def x(self, day: float) -> float:
+        return self.left + day / self.last * (self.right - self.left)
+
+    def y(self, away: float) -> float:
+        return 12.0 + (1.0 - away) / (1.0 - self.low) * _HEIGHT
+
+
+def _axes(frame: _Frame, caption: str) -> Markup:
+    parts = []
+    for tick in nice_ticks(frame.low, 1.0, most=5):
+        parts.append(_line(frame.left, frame.y(tick), frame.right, frame.y(tick), "grid"))
+        parts.append(_text(frame.left - 8, frame.y(tick) + 4, f"{100 * tick:g}%", "tick", anchor="end"))
+    for tick in nice_ticks(0.0, frame.last, most=6):
+        parts.append(_line(frame.x(tick), frame.bottom, frame.x(tick), frame.bottom + 5, "zero"))
+        parts.append(_text(frame.x(tick), frame.bottom + 19, f"{tick:g}", "tick", anchor="middle"))
+    parts.append(_line(frame.left, frame.bottom, frame.right, frame.bottom, "zero"))
+    parts.append(_text((frame.left + frame.right) / 2, frame.bottom + 36, caption, "caption", anchor="middle"))
+    return Markup("").join(parts)
+
+
+def _path(frame: _Frame, line: Curve, place: int) -> Markup:
+    drawn, level = [f"M{_n(frame.x(0))} {_n(frame.y(1.0))}"], 1.0
+    for day, away in line.steps:
+        drawn.append(f"H{_n(frame.x(day))}")
+        if away != level:
+            drawn.append(f"V{_n(frame.y(away))}")
+            level = away
+    return Markup('<path class="curve curve-{}" d="{}"/>').format(place % _STYLES, "".join(drawn))
+
+
+def _risk_row(frame: _Frame, line: Curve, place: int, y: float) -> Markup:
+    """The key of a line and its numbers: beside each other, or on narrow pages the name above its numbers."""
+    narrow = frame.width < NARROW
+    key = _line(0, y - 5, 22, y - 5, f"curve curve-{place % _STYLES}")
+    name = _text(28, y, _shorten(line.label, frame.width if narrow else frame.left - 44 - LETTER), "label")
+    numbers_y = y + 18 if narrow else y
+    ticks = nice_ticks(0.0, frame.last, most=4 if narrow else 6)
+    known = dict(line.at_risk)
+    shown = [
+        _text(frame.x(day), numbers_y, f"{known[day]:,.0f}", "tick", anchor="middle" if day < frame.last else "end")
+        for day in ticks
+        if day in known
+    ]
+    return Markup("").join([key, name, *shown])
 
 
 def _legend(entries: Sequence[tuple[str, Markup]], left: float, y: float) -> Markup:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.metrics import METRICS
-from web import numbers, report_gates, report_results, report_sections, report_words
+from web import numbers, report_gates, report_readings, report_results, report_sections, report_words
 from web.charts import Charts
 from web.report_data import ReportData, read_report_data
 from web.tables import Table
@@ -38,6 +38,7 @@ class View:
     with_truth: bool
     others: Table | None
     other_charts: Charts
+    readings: tuple[report_readings.Reading, ...]
     health: Table | None
     gates: tuple[tuple[str, Table], ...]
     diff: Pairs
@@ -73,6 +74,7 @@ def make_view(raw: Mapping[str, Any]) -> View:
         with_truth=bool(data.truth),
         others=report_results.results_table(data, others, primary=False),
         other_charts=report_results.other_charts(data, others),
+        readings=report_readings.readings(data),
         health=report_gates.health_table(data),
         gates=report_gates.gates_tables(data),
         diff=tuple((_line_class(line), line) for line in str(raw.get("diff") or "").splitlines()),

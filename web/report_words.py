@@ -120,14 +120,18 @@ def level(name: str, kind: str, value: float | None, currency: str) -> str:
     """A metric's value in an arm."""
     if kind == "proportion":
         return numbers.share(value, digits=1 if value is None or value >= 0.02 or value == 0 else 2)
-    return numbers.amount(value, unit=currency if name in MONEY else "")
+    return numbers.amount(value, unit=_unit(name, kind, currency))
 
 
 def difference(name: str, kind: str, value: float | None, currency: str, *, digits: int) -> str:
     """A difference between an arm and control, with so many decimals."""
     if kind == "proportion":
         return numbers.points(value, digits=digits)
-    return numbers.change(value, unit=currency if name in MONEY else "", digits=digits)
+    return numbers.change(value, unit=_unit(name, kind, currency), digits=digits)
+
+
+def _unit(name: str, kind: str, currency: str) -> str:
+    return "days" if kind == "survival" else currency if name in MONEY else ""
 
 
 def interval(kind: str, low: float | None, high: float | None, *, digits: int) -> str:

@@ -72,12 +72,14 @@ def _filled(design: Design, times: Mapping[str, SurvivalCounts]) -> dict[str, Su
 def _describe_arm(counts: SurvivalCounts, *, confidence: float) -> dict[str, Any]:
     curve = kaplan_meier(counts, confidence=confidence)
     followed = counts.times[-1] if counts.times else 0.0
+    days = range(1, min(int(followed), LONGEST_CURVE) + 1)
     return {
         "n": counts.n,
         "events": sum(counts.events),
         "median_days": None if curve.median is None else curve.median + 1.0,
         "points": [_point(curve, day) for day in SHOWN_DAYS if day <= followed],
-        "curve": [[day, _point(curve, day)["away"]] for day in range(1, min(int(followed), LONGEST_CURVE) + 1)],
+        "curve": [[day, _point(curve, day)["away"]] for day in days],
+        "risk": [[day, _at_risk(curve, day)] for day in days],
     }
 
 
@@ -148,5 +150,8 @@ def _average(waves: Sequence[tuple[float, SurvivalCounts]]) -> dict[str, Any]:
         "curve": [
             [row[0][0], sum(weight * away for (weight, _), (_, away) in zip(parts, row, strict=True))]
             for row in zip(*(part["curve"] for _, part in parts), strict=False)
+        ],
+        "risk": [
+            [row[0][0], sum(n for _, n in row)] for row in zip(*(part["risk"] for _, part in parts), strict=False)
         ],
     }

@@ -159,3 +159,115 @@ def full_report() -> dict[str, Any]:
         "changed_files": ["campaigns/book/winback-demo.yaml"],
         "truth": {"double-points": {"lift": 0.045, "margin": 0.9}, "we-miss-you": 0.0, "deep-discount": {"lift": 0.2}},
     }
+
+
+def readings() -> dict[str, Any]:
+    """What a measurement holds beside its results: every reading that a report shows."""
+    curve = [[day, round(1.0 - 0.009 * day, 4)] for day in range(1, 31)]
+    slow = [[day, round(1.0 - 0.005 * day, 4)] for day in range(1, 31)]
+    arms = {arm: _times(2000, curve if arm != "control" else slow) for arm in (*ARMS, "control")}
+    effects = [
+        _effect("gold", 0.09, group="persuadables"),
+        _effect("member", 0.01),
+        _effect("silver", -0.02, group="sleeping dogs"),
+    ]
+    return {
+        "survival": {
+            "metric": "time_to_repurchase",
+            "unit": "days",
+            "horizon_days": 30.0,
+            "waves": 2,
+            "arms": arms,
+            "log_rank": {"chi2": 31.2, "df": 3, "p_value": 7e-7},
+            "rmst": [
+                result("time_to_repurchase", "survival", arm, (26.1, 27.8, -2.4, -1.0), status="relative_undefined")
+                for arm in ARMS
+            ],
+        },
+        "segments": [
+            _segments("value_tier", "double-points", effects, q=14.2, p=0.0008),
+            _segments("rfm_m", "double-points", [_effect(str(n), 0.04) for n in range(1, 6)], q=2.1, p=0.71),
+        ],
+        "bayesian": [
+            {
+                "metric": "repurchase",
+                "arm": "double-points",
+                "prior": prior,
+                "mean": 0.039,
+                "low": 0.014,
+                "high": 0.064,
+                "chance_to_beat_control": 0.9987,
+                "loss_of_arm": 0.00001,
+                "loss_of_control": 0.039,
+            }
+            for prior in ("Beta(1, 1) for both shares", "normal, mean 0, sd 0.02 (7 past effects)")
+        ],
+        "winsorised": {
+            "quantile": 0.999,
+            "caps": {"revenue": 312.5},
+            "customers": {"revenue": 8},
+            "results": [result("revenue", "mean", arm, (11.2, 10.1, 0.3, 1.9)) for arm in ARMS],
+        },
+        "waves": [
+            {
+                "as_of": f"2026-03-{day:02d}T09:00:00+00:00",
+                "assigned": dict.fromkeys((*ARMS, "control"), 1000),
+                "weights": dict.fromkeys((*ARMS, "control"), 0.25),
+                "mature": day < 9,
+            }
+            for day in (2, 9)
+        ],
+        "strata": None,
+        "circumstances": {
+            "overlapping": [
+                {
+                    "experiment": "birthday:3",
+                    "share": 0.12,
+                    "p_value": 0.4,
+                    "interaction": [{"arm": "double-points", "p_adjusted": 0.31}],
+                }
+            ],
+            "calendar": [],
+        },
+    }
+
+
+def _times(n: int, curve: list[list[float]]) -> dict[str, Any]:
+    points = [
+        {"day": day, "away": away, "low": away - 0.01, "high": away + 0.01, "at_risk": round(n * away)}
+        for day, away in curve
+        if day in (1, 7, 14, 30)
+    ]
+    risk = [[day, round(n * away)] for day, away in curve]
+    events = round(n * (1 - curve[-1][1]))
+    return {"n": n, "events": events, "median_days": None, "points": points, "curve": curve, "risk": risk}
+
+
+def _effect(segment: str, difference: float, *, group: str = "unknown") -> dict[str, Any]:
+    return {
+        "segment": segment,
+        "group": group,
+        "n_arm": 600,
+        "n_control": 610,
+        "difference": difference,
+        "low": difference - 0.03,
+        "high": difference + 0.03,
+        "p_value": 0.02,
+        "p_adjusted": 0.04,
+    }
+
+
+def _segments(feature: str, arm: str, effects: list[dict[str, Any]], *, q: float, p: float) -> dict[str, Any]:
+    return {
+        "feature": feature,
+        "metric": "repurchase",
+        "arm": arm,
+        "q": q,
+        "df": len(effects) - 1,
+        "p_value": p,
+        "p_adjusted": p,
+        "differ": p < 0.05,
+        "best": "gold" if p < 0.05 else None,
+        "effects": effects,
+        "uplift": None,
+    }
