@@ -17,6 +17,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "docs/operators/commands.md": reference.commands_page,
         "docs/marketers/features.md": reference.features_page,
         "docs/marketers/template-variables.md": reference.variables_page,
+        "docs/marketers/legal-hours.md": reference.legal_hours_page,
     }
 )
 """The pages that are made as a whole."""

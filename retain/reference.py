@@ -45,6 +45,15 @@ and `is not None` ask whether it is missing. You can say `and`, `or`, `not`, `==
 `1.5 <= overdue_ratio < 3`, `country in ('GB', 'IE')`, `+ - * /`, parentheses, and the name of another segment.
 
 """
+_LEGAL_HOURS: Final = """\
+# Which hours hold where
+
+In the customer's own time; a channel that no rule of a place names is free there. Rules that may apply together hold
+together, and nothing widens them (see [when a message leaves](timing.md)). *Rests on*: `law` a text of law, `carrier`
+the rule of a network, `practice` a prudent default where the law names no hours, `summary` somebody's summary of the
+law. No legal advice: have your own places checked.
+
+"""
 _VARIABLES: Final = """\
 # What a template may say
 
@@ -113,6 +122,28 @@ def variables_page() -> str:
     table = _table(("variable", "meaning", "example", "may be missing"), rows)
     hidden = ", ".join(f"`{name}`" for name in sorted(ADDRESS_FIELDS))
     return _page("channels/variables.py", _VARIABLES.replace("ADDRESSES", hidden), table)
+
+
+def legal_hours_page() -> str:
+    """docs/marketers/legal-hours.md."""
+    from campaigns.packs import packs
+    from campaigns.words import DAYS
+
+    rows = []
+    for name, pack in packs().items():
+        for rule in pack.rules:
+            days = "every day" if len(rule.days) == len(DAYS) else ", ".join(DAYS[day] for day in sorted(rule.days))
+            hours = f"{days} {rule.opens:%H:%M} to {rule.closes:%H:%M}"
+            rows.append(
+                (f"`{name}`", pack.title, ", ".join(rule.channels), hours, rule.basis, rule.source, rule.read_on)
+            )
+        if (rest := pack.no_holidays) is not None:
+            channels = ", ".join(rest.channels)
+            rows.append(
+                (f"`{name}`", pack.title, channels, "no public holidays", rest.basis, rest.source, rest.read_on)
+            )
+    head = ("pack", "where", "channels", "may leave", "rests on", "source", "read on")
+    return _page("campaigns/packs", _LEGAL_HOURS, _table(head, rows))
 
 
 def _page(source: str, introduction: str, lines: Sequence[str]) -> str:

@@ -155,7 +155,7 @@ def test_a_zone_that_is_not_known_falls_back_to_the_default_and_is_counted() -> 
     frame.loc[0:3, ["time_zone", "country"]] = None
     frame.loc[4:6, "time_zone"] = None
     made = plan(frame, default_zone="Asia/Tokyo")
-    assert made.zone_sources == {"profile": 3, "country": 3, "default": 4, "unknown": 0}
+    assert {source: n for source, n in made.zone_sources.items() if n} == {"profile": 3, "country": 3, "default": 4}
     assert made.eligible == 10
     tokyo = made.messages[made.messages["customer_id"].isin(frame["customer_id"][:4])]
     assert set(tokyo["zones"]) <= {"Asia/Tokyo"}

@@ -40,6 +40,8 @@ class Settlement:
     fence: int | None = None
     event_key: str | None = None
     at: datetime | None = None
+    event: str | None = None
+    """What the history calls it where it is more than the state: open, click."""
 
 
 class Changes:
@@ -98,7 +100,7 @@ class Changes:
             Event(
                 message_key=item.message_key,
                 at=item.at or self.now,
-                event=item.state,
+                event=item.event or item.state,
                 state=after or before,
                 applied=after is not None,
                 attempt=row.attempts,

@@ -125,7 +125,7 @@ def test_if_late_send_leaves_at_the_next_permitted_minute(
     ws = shop()
     rewrite(ws, 'to: "19:00"}}', 'to: "19:00"}, if_late: send}')
     run_campaign(ws, "back", as_of=monday)
-    evening = deliver(ws, monday + 11 * HOUR)  # 20:00 in London: outside the window, before the quiet hours
+    evening = deliver(ws, monday + 10.5 * HOUR)  # 19:30 in London: outside the window, within the legal hours
     assert evening.sent == evening.put_off > 0
 
 
