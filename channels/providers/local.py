@@ -33,8 +33,8 @@ class LocalProvider:
     async def send(self, batch: Sequence[Outgoing], *, now: datetime) -> list[SendResult]:
         """Write each message to its own file; every one is accepted, or permanently refused when it is malformed.
 
-        A file appears complete or not at all, and what is accepted is on the disk: a power cut does not make the ledger's
-        "sent" untrue. Raises ChannelError when the folder cannot be written.
+        A file appears complete or not at all, and what is accepted is on the disk: a power cut does not make the
+        ledger's "sent" untrue. Raises ChannelError when the folder cannot be written.
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
