@@ -138,3 +138,34 @@ def test_only_a_promoted_arm_alone_against_control_is_judged_so(promoted: Worksp
 
         first = Design.from_json(experiment(tx, "back:1").design)
     assert find_promoted(promoted, first) is None
+
+
+def test_the_holdback_is_the_same_customers_from_epoch_to_epoch_and_measured_as_control(
+    promoted: Workspace, arms_of: Callable[..., Arms], answer: Callable[..., None], rewrite: Rewrite
+) -> None:
+    ws = promoted
+    tested, held = set(arms_of(ws, "back:1")["control"]), set(arms_of(ws, "back:2")["control"])
+    assert held <= tested  # nobody of the holdback was ever written to
+    answer(ws, arms_of(ws, "back:2"), {"mail": 0.45, "control": 0.08}, at=AGAIN)
+    rewrite(ws, "horizon: 30 days", "horizon: 29 days")  # another experiment: everybody else is drawn anew
+    later = AGAIN + 40 * DAY
+    assert run_campaign(ws, "back", as_of=later).experiment == "back:3"
+    assert held <= set(arms_of(ws, "back:3")["control"])
+    measured = measure_experiment(ws, "back", now=later + RIPE)
+    assert measured.collected.drawn != measured.collected.units  # they were not drawn: the split is tested on the rest
+    assert measured.health["balance_p"] is None  # the year before holds what the first epoch did to the arm
+    found = {result.metric: result for result in measured.results}["repurchase"]
+    assert found.n_control == len(arms_of(ws, "back:3")["control"])
+    assert "CUPED" not in found.method
+
+
+def test_without_a_promotion_a_new_epoch_is_drawn_anew(
+    shop: Callable[..., Workspace], arms_of: Callable[..., Arms], rewrite: Rewrite
+) -> None:
+    ws = shop(customers=200, campaign=CAMPAIGN)
+    run_campaign(ws, "back", as_of=FIRST)
+    rewrite(ws, "horizon: 30 days", "horizon: 29 days")
+    run_campaign(ws, "back", as_of=FIRST + 40 * DAY)
+    first, second = (set(arms_of(ws, f"back:{epoch}")["control"]) for epoch in (1, 2))
+    assert first - second
+    assert second - first
