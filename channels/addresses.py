@@ -14,6 +14,7 @@ from channels.message import Channel
 
 _PURPOSE: Final = b"retain/address/1"
 _CUSTOMER: Final = b"retain/customer/1"
+_PSEUDONYM: Final = b"retain/pseudonym/1"
 _KEY_ID: Final = b"retain/key-id/1"
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
 _NOT_DIALLED: Final = re.compile(r"[^0-9+]")
@@ -38,6 +39,11 @@ class MacKey:
     def of_customer(self, customer_id: str) -> str:
         """The HMAC of a customer's id: 40 hexadecimal digits."""
         return hmac.digest(self.secret.encode(), b"\0".join((_CUSTOMER, customer_id.encode())), "sha256").hex()[:40]
+
+    def pseudonym_of(self, customer_id: str) -> str:
+        """The name that stands for an erased customer: "erased-" and 24 hexadecimal digits."""
+        text = b"\0".join((_PSEUDONYM, customer_id.encode()))
+        return f"erased-{hmac.digest(self.secret.encode(), text, 'sha256').hex()[:24]}"
 
 
 def plain_address(channel: Channel, value: str, *, country: str | None = None) -> str:

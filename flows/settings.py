@@ -142,6 +142,9 @@ class Content(_Section):
     link_hosts: tuple[str, ...] = Field(
         default=(), description="hosts that links may lead to, beside the company's own website and unsubscribe page"
     )
+    short_links: bool = Field(
+        default=False, description="links of SMS to these hosts become short ones of public_url, and clicks are counted"
+    )
     max_sms_segments: int = Field(default=3, ge=1, le=10, description="most SMS that one text may be billed as")
     languages: tuple[str, ...] = Field(
         default=(),
@@ -282,13 +285,19 @@ class Settings(BaseSettings):
     facts_url: str = Field(default="duckdb", description="duckdb = Parquet files under data/; else any SQLAlchemy URL")
     facts_memory_limit: str | None = Field(default=None, description="DuckDB memory limit, e.g. 4GB")
     ledger_url: str = Field(default="", description="default: SQLite at data/ledger.db")
+    operator: str = Field(
+        default="operator", description="who acts on the command line where --by does not say; it is recorded"
+    )
     load_time_zone: str = Field(default="UTC", description="zone of times in files that do not name one")
     secret: SecretStr = Field(
-        default=SecretStr(""), description="key of generated codes and unsubscribe tokens; set it as RETAIN_SECRET"
+        default=SecretStr(""),
+        description="key of generated codes, unsubscribe tokens and the HMACs of suppressed addresses; set it as "
+        "RETAIN_SECRET",
     )
     old_secrets: tuple[SecretStr, ...] = Field(
         default=(),
-        description='keys of former times, whose unsubscribe links stay valid: RETAIN_OLD_SECRETS=["...", "..."]',
+        description='keys of former times, whose unsubscribe links stay valid and whose suppressed addresses stay out: '
+        'RETAIN_OLD_SECRETS=["...", "..."]',
     )
     public_url: Address = Field(
         default="", description="the https address under which the world reaches /u and /receipts of `retain serve`"

@@ -9,7 +9,19 @@ from typing import Final
 
 import typer
 
-from retain.commands import analysis, campaign, data, experiment, operation, receiving, statistics, workspace
+from retain.commands import (
+    analysis,
+    approving,
+    campaign,
+    consent,
+    data,
+    experiment,
+    offering,
+    operation,
+    receiving,
+    statistics,
+    workspace,
+)
 
 ROOMS: Final = frozenset({"retain", "web", "flows", "warehouse", "campaigns", "experiments", "channels"})
 
@@ -25,7 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (workspace, data, campaign, operation, receiving, experiment, analysis, statistics):
+for room in (workspace, data, campaign, approving, operation, consent):
+    room.register(app)
+for room in (receiving, offering, experiment, analysis, statistics):
     room.register(app)
 
 

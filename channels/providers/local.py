@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -50,6 +50,13 @@ class LocalProvider:
     def path(self, key: str) -> Path:
         """Where the message of this key is, or would be, written."""
         return self.folder / (key_name(key) + _SUFFIX[self.channel])
+
+    def forget(self, keys: Iterable[str]) -> int:
+        """Remove what was written under these keys; gives how many files there were."""
+        found = [path for path in map(self.path, keys) if path.exists()]
+        for path in found:
+            path.unlink()
+        return len(found)
 
     def _write(self, batch: Sequence[Outgoing], now: datetime) -> list[SendResult]:
         """Write all aside, wait for the disk once all are written (measured: 0.3 ms a file), then name them."""

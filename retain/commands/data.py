@@ -52,7 +52,7 @@ def load(
         raise typer.BadParameter("only customers can be derived: retain load customers --from-orders FILE...")
     if not files and not from_orders:
         raise typer.BadParameter(f"name at least one file: retain load {table} FILE...")
-    pairs = _pairs(renames or [])
+    pairs = pairs_of(renames or [])
     with opened(workspace) as ws, progress_bar(f"load {table}", quiet=as_json) as progress:
         if from_orders:
             summary = load_customers_from_orders(ws, files or [], renames=pairs, now=instant(now))
@@ -99,7 +99,8 @@ def features(
         print_table(("feature", "value"), list(values.items()), title=customer)
 
 
-def _pairs(renames: list[str]) -> dict[str, str]:
+def pairs_of(renames: list[str]) -> dict[str, str]:
+    """Ours -> theirs, out of texts THEIRS=OURS. Raises typer.BadParameter for one that is none."""
     pairs: dict[str, str] = {}
     for text in renames:
         theirs, separator, ours = text.partition("=")

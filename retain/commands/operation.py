@@ -1,4 +1,4 @@
-"""deliver, status, pause, resume, suppress and explain: what the operator does day by day."""
+"""deliver, status, pause, resume and explain: what the operator does day by day."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import CampaignArgument, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import ByOption, CampaignArgument, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, progress_bar, say, warn
 from retain.stock import show_stock
 
-ByOption = Annotated[str, typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.")]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is recorded.")]
 FATES = ("planned", "sent", "failed", "skipped", "in_doubt", "pending")
 
@@ -22,7 +21,6 @@ def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command()(pause)
     app.command()(resume)
-    app.command()(suppress)
     app.command()(explain)
 
 
@@ -87,6 +85,8 @@ def status(
         rows = [(row["arm"], row["channel"], *(row[fate] for fate in FATES)) for row in entry["messages"]]
         paused = ", paused" if entry["paused"] else ""
         print_table(("arm", "channel", *FATES), rows, title=f"{entry['experiment']} ({entry['status']}{paused})")
+        if entry["fallbacks"]:
+            say(f"{entry['fallbacks']:,} of them follow a message that did not arrive, on the next channel of its step")
     scopes = {switch["scope"]: switch for entry in shown for switch in entry["paused_because"]}
     for scope, switch in sorted(scopes.items()):
         warn(
@@ -137,34 +137,6 @@ def resume(
         print_json({"campaign": campaign, "paused": False, "changed": changed})
     else:
         say(f"{campaign}: goes on" if changed else f"{campaign}: was not paused")
-
-
-def suppress(
-    customer: CustomerArgument,
-    channel: Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="sms, email, push or all.")] = "all",
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="REASON", help="stop, unsubscribe, complaint, bounce or manual.")
-    ] = "manual",
-    by: ByOption = "operator",
-    workspace: WorkspaceOption = None,
-    now: NowOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Never write to a customer again, on one channel or on all.
-
-    It holds from this moment, for messages already queued too.
-    """
-    from flows.steps.suppress_customer import is_loaded, suppress_customer
-
-    with opened(workspace) as ws:
-        new = suppress_customer(ws, customer, channel=channel, reason=reason, by=by, at=instant(now))
-        known = is_loaded(ws, customer)
-    if not known:
-        warn(f"no customer {customer} is loaded; the id is suppressed all the same: check that it is the right one")
-    if as_json:
-        print_json({"customer_id": customer, "channel": channel, "reason": reason, "changed": new, "loaded": known})
-    else:
-        say(f"{customer}: suppressed on {channel}" if new else f"{customer}: was suppressed on {channel} already")
 
 
 def explain(

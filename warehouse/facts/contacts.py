@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from warehouse.facts.cohorts import Cohort, joined_rows
-from warehouse.facts.schema import ADDRESS_COLUMNS
+from warehouse.facts.schema import ADDRESS_COLUMNS, SCHEMAS, TABLES
 
 if TYPE_CHECKING:
     from warehouse.facts.store import Facts
@@ -55,6 +55,17 @@ def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Con
             customer_id = ids[values.pop("unit")]
             found[customer_id] = _contact(customer_id, values)
     return {customer_id: found[customer_id] for customer_id in dict.fromkeys(customer_ids) if customer_id in found}
+
+
+def customer_rows(facts: Facts, customer_id: str) -> dict[str, list[dict[str, Any]]]:
+    """Every row of the three tables that is the customer's, by table and column; missing values as None."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for table in TABLES:
+        selected: sa.FromClause = getattr(facts.tables, table)
+        frame = facts.frame(sa.select(*selected.c).where(selected.c.customer_id == customer_id))
+        frame = frame.sort_values(SCHEMAS[table].key).astype(object).where(frame.notna(), None)
+        found[table] = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    return found
 
 
 def customers_refusing(facts: Facts, customer_ids: Sequence[str], channel: str) -> set[str]:

@@ -115,10 +115,19 @@ def is_published(data_dir: Path, token: str) -> bool:
     return any(token in path.read_text(encoding="utf-8") for path in (data_dir / FOLDER).glob("*.json"))
 
 
+def drop_older(data_dir: Path, newest: Manifest) -> None:
+    """Remove every state before this one, and the files that only those name: after an erasure."""
+    _drop_up_to(data_dir, newest.version - 1)
+
+
 def _drop_old(data_dir: Path, newest: Manifest) -> None:
     """Remove manifests that KEPT newer ones follow, and the files that only those name."""
+    _drop_up_to(data_dir, newest.version - KEPT)
+
+
+def _drop_up_to(data_dir: Path, version: int) -> None:
     paths = sorted((data_dir / FOLDER).glob("*.json"))
-    dropped = [path for path in paths if int(path.stem) <= newest.version - KEPT]
+    dropped = [path for path in paths if int(path.stem) <= version]
     if not dropped:
         return
     named = {file for path in paths if path not in dropped for file in _paths(path)}

@@ -159,7 +159,7 @@ def _write(
         rows = f"SELECT * FROM ({old}) ANTI JOIN ({updated}) AS u USING ({key}) UNION ALL BY NAME {rows}"
     path = f"{table}/{base.version + 1:08d}-{workshop.token}.parquet"
     kept = [file for file in base.of(table) if file.path not in replaced]
-    return (*kept, _write_file(workshop.cursor, table, rows, data_dir, path, base))
+    return (*kept, write_file(workshop.cursor, table, rows, data_dir, path, base))
 
 
 def _replaced_files(
@@ -174,7 +174,7 @@ def _replaced_files(
     return {names[name] for (name,) in rows}
 
 
-def _write_file(
+def write_file(
     cursor: duckdb.DuckDBPyConnection, table: TableName, rows: str, data_dir: Path, path: str, base: Manifest
 ) -> DataFile:
     """Write the rows of a SELECT as a new Parquet file of a table, flushed to disk, and describe it."""

@@ -20,6 +20,12 @@ def customers_of_messages(tx: sa.Connection, keys: Iterable[str]) -> dict[str, s
     return {row.message_key: row.customer_id for row in tx.execute(query)}
 
 
+def keys_of_customer(tx: sa.Connection, customer_id: str) -> list[str]:
+    """Give the keys of all messages to a customer, sorted."""
+    query = sa.select(_O.c.message_key).where(_O.c.customer_id == customer_id).order_by(_O.c.message_key)
+    return list(tx.execute(query).scalars())
+
+
 def state_of_message(tx: sa.Connection, message_key: str) -> str | None:
     """Give the state of a message, None where there is no such message."""
     state: str | None = tx.execute(sa.select(_O.c.state).where(_O.c.message_key == message_key)).scalar()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from warehouse.ledger import dialect, schema
+from warehouse.ledger.erasures import personal_tables
 from warehouse.ledger.suppressions import suppressions_of
 
 _A = schema.assignments
@@ -37,7 +38,7 @@ def customer_history(tx: sa.Connection, customer_id: str, *, campaign: str | Non
     ids = list(tx.execute(epochs).scalars())
     w = schema.waves
     assigned = (
-        sa.select(_A, w.c.as_of, w.c.plan_hash, w.c.config_hash, w.c.weights)
+        sa.select(_A, w.c.as_of, w.c.plan_hash, w.c.config_hash, w.c.weights, w.c.tzdata)
         .join(w, w.c.wave_id == _A.c.wave_id)
         .where(dialect.among(tx, _A.c.experiment_id, ids), _A.c.customer_id == customer_id)
         .order_by(_A.c.assigned_at, _A.c.experiment_id)
@@ -72,6 +73,18 @@ def customer_history(tx: sa.Connection, customer_id: str, *, campaign: str | Non
 def message_history(tx: sa.Connection, message_key: str) -> tuple[Mapping[str, Any], ...]:
     """Give the lines of one message's history in the order they were written."""
     return _rows(tx, sa.select(_V).where(_V.c.message_key == message_key).order_by(_V.c.event_id))
+
+
+def personal_rows(tx: sa.Connection, customer_id: str, keys: Sequence[str]) -> dict[str, list[Mapping[str, Any]]]:
+    """Give every row of every table that is about a customer or one of the messages `keys`, by table."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for table in personal_tables():
+        column, values = ("customer_id", [customer_id]) if "customer_id" in table.c else ("message_key", list(keys))
+        query = sa.select(table).where(dialect.among(tx, table.c[column], values)).order_by(*table.primary_key.columns)
+        found[table.name] = list(_rows(tx, query))
+    subjects = dialect.among(tx, schema.audit.c.subject, [customer_id, *keys])
+    found["audit"] = list(_rows(tx, sa.select(schema.audit).where(subjects).order_by(schema.audit.c.audit_id)))
+    return found
 
 
 def _rows(tx: sa.Connection, query: sa.Select[Any]) -> tuple[Mapping[str, Any], ...]:
