@@ -1,4 +1,4 @@
-"""What the world may reach of `retain serve`: webhooks and unsubscribe links, apart from the analyst's pages."""
+"""What the world may reach of `retain serve`: webhooks, unsubscribe and short links, apart from the analyst's pages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from flows.settings import Settings
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.errors import LedgerError
 from web.desk import Clock, Desk, TooLarge
+from web.links import link_routes
 from web.pages import page_policy
 from web.receipts import receipt_routes
 from web.unsubscribe import unsubscribe_routes
 
-PUBLIC_PATHS: Final = ("/u/", "/receipts/")
+PUBLIC_PATHS: Final = ("/u/", "/l/", "/receipts/")
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ def create_receiving_app(desk: Desk) -> FastAPI:
         app.add_exception_handler(kind, _refusal(status))
     app.include_router(receipt_routes(desk))
     app.include_router(unsubscribe_routes(desk))
+    app.include_router(link_routes(desk))
     return app
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from campaigns.offers import find_promise, offer_facts
 from channels.errors import RenderError
-from channels.message import Address, Channel, Outgoing
+from channels.message import CHANNELS, Address, Channel, Outgoing
 from channels.variables import ADDRESS_FIELDS, sample_context
 from flows.steps.address_checks import Addressed, check_addresses
 from flows.steps.offer_codes import code_ends
+from flows.steps.short_links import shorten_links
 from flows.steps.unsubscribe import unsubscribe_urls
 from warehouse.facts.contacts import Contact, look_up_contacts
 from warehouse.ledger.outbox import ClaimedMessage
@@ -61,7 +62,8 @@ class ContentMaker:
                 ready.append(made)
             else:
                 unsendable.append((message, made))
-        return ready, unsendable
+        addresses = {name: [c.address(channel) or "" for channel in CHANNELS] for name, c in contacts.items()}
+        return shorten_links(self._ws, ready, addresses), unsendable
 
     def _links(self, claimed: Sequence[ClaimedMessage]) -> dict[str, str]:
         """The unsubscribe link of each message by key: it knows what the message is about."""
