@@ -43,6 +43,7 @@ _ALL: Final = (
     Variable("offer.name", "the offer's name in offers.yaml", "ten-percent"),
     Variable("offer.text", "the offer in words, in the customer's language", "10 % off your next order"),
     Variable("offer.value", "the offer's value as written", "10%", optional=True),
+    Variable("offer.tier", "the customer's tier, of an offer that has tiers", "gold", optional=True),
     Variable("offer.code", "the code to redeem the offer with", "BACK10", optional=True),
     Variable("offer.expires_on", "the last day of the offer", "2026-12-31", optional=True),
     Variable("company.name", "the company's name", "Northwind Coffee"),

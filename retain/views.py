@@ -28,6 +28,7 @@ def show_views(measured: Mapping[str, Any]) -> None:
         rows = [(row["arm"], row["prior"], *(row[key] for key in keys)) for row in measured["bayesian"]]
         print_table(columns, rows)
     _show_circumstances(measured["circumstances"])
+    show_redemptions(measured.get("redemptions"))
 
 
 def _show_survival(survival: Mapping[str, Any] | None) -> None:
@@ -58,3 +59,18 @@ def _show_circumstances(circumstances: Mapping[str, Any]) -> None:
         )
     for event in circumstances["calendar"]:
         say(f"in the window: {event['name']}, {event['from']} to {event['to']}")
+
+
+def show_redemptions(redemptions: Mapping[str, Any] | None) -> None:
+    """Print what became of the offers, and say whether codes are in the hands of those they were not for."""
+    if not redemptions or not redemptions["offers"]:
+        return
+    columns = ("offer", "arm", "offered", "redeemed", "orders", "expected cost", "actual cost", "charged")
+    keys = ("offer", "arm", "offered", "redeemed", "orders", "expected_cost", "actual_cost", "charged")
+    print_table(columns, [[cell(row[key]) for key in keys] for row in redemptions["offers"]])
+    late = sum(row["late"] for row in redemptions["offers"])
+    if late:
+        say(f"{late:,} orders bear a code whose offer had ended: the shop still takes it")
+    if redemptions["leaks"]:
+        leaks = ", ".join(f"{arm} {n:,}" for arm, n in redemptions["leaks"].items())
+        say(f"codes used by customers whom they were not for: {leaks} ({percent(redemptions['leaked_share'])} of orders)")

@@ -69,7 +69,8 @@ def post_points(ws: Workspace, *, now: datetime) -> PostedPoints:
     with ws.ledger.begin() as tx:
         post(tx, fresh)
         known = [posting for posting in postings_of(tx) if posting.customer_id not in frozen]
-        expired = list(_run_out(known, now))
+        keys = {posting.posting_key for posting in known}
+        expired = [posting for posting in _run_out(known, now) if posting.posting_key not in keys]
         post(tx, expired)
     new: dict[str, int] = {}
     for posting in (*fresh, *expired):

@@ -116,7 +116,7 @@ def _order(rng: np.random.Generator, i: int, customer_id: str) -> Row:
         "margin": _maybe(rng, 0.8, (amount * Decimal("0.25")).quantize(Decimal("0.0001")) - 1),
         "units": float(rng.integers(1, 5)),
         "category": _maybe(rng, 0.5, "shoes"),
-        "discount_code": None,
+        "discount_code": (None, None, "SPRING", "spring", "Vip-7", None, "B2 ")[i % 7],
         "status": str(status) or None,
     }
 

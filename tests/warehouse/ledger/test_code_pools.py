@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 
@@ -24,8 +25,9 @@ from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.experiments import end_experiment
 from warehouse.ledger.promises import OverBudgetError, Promised, promised_cost, record_promises
+from warehouse.ledger.waves import Wave, record_wave, wave_batches
 
-from .story import DAY, HOUR, T0, record, start
+from .story import DAY, HOUR, T0, cohort, record, start, wave_of
 
 
 def fill(ledger: Ledger, pool: str, n: int, *, ends: timedelta | None = None, first: int = 0) -> None:
@@ -180,3 +182,26 @@ def test_a_budget_of_discounts_holds_over_all_runs_and_a_repeated_one_counts_onc
     with ledger.read() as tx:
         assert promised_cost(tx, "winback") == 100_000_000
         assert promised_cost(tx, "winback", but="w2") == 60_000_000
+
+
+def test_two_campaigns_applied_at_once_from_one_pool_give_every_customer_a_code_of_its_own(ledger: Ledger) -> None:
+    fill(ledger, "p", 500)
+    waves = []
+    for campaign in ("winback", "loyal"):
+        experiment_id = start(ledger, campaign=campaign)
+        people, messages = cohort(240)
+        waves.append((wave_of(experiment_id, people), people, messages))
+
+    def apply(wave: Wave, people: pd.DataFrame, messages: pd.DataFrame) -> None:
+        customers = people["customer_id"][people["arm"] != "control"].tolist()
+
+        def opening(tx: sa.Connection) -> None:
+            reserve_codes(tx, wave.experiment_id, {"p": customers}, at=T0, until={"p": T0 + DAY})
+
+        record_wave(ledger, wave, wave_batches(people, messages, rows=50), opening=opening)
+
+    assert at_once(*(lambda w=wave: apply(*w) for wave in waves)) == []
+    with ledger.read() as tx:
+        found = [reserved_codes(tx, wave.experiment_id) for wave, _, _ in waves]
+    assert [len(pairs) for pairs in found] == [160, 160]
+    assert not {key for key, _ in found[0]} & {key for key, _ in found[1]}
