@@ -162,8 +162,8 @@ def test_a_zone_that_is_not_known_falls_back_to_the_default_and_is_counted() -> 
 
 
 def test_messages_wait_for_the_window_of_the_customers_own_zone() -> None:
-    frame = people(20)
-    frame.loc[0:9, ["time_zone", "country"]] = ["America/New_York", "US"]
+    frame = people(20, region=None)
+    frame.loc[0:9, ["time_zone", "country", "region"]] = ["America/New_York", "US", "NY"]
     made = plan(frame)
     first = made.messages[made.messages["step"] == 1].set_index("customer_id")
     london = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
@@ -172,6 +172,14 @@ def test_messages_wait_for_the_window_of_the_customers_own_zone() -> None:
         assert message["not_before"] == (new_york if str(customer) <= "C00009" else london)
         assert message["closes_at"] == message["not_before"] + timedelta(hours=9)
         assert message["expires_at"] == message["not_before"] + timedelta(days=3)
+
+
+def test_texts_keep_the_hours_of_every_state_that_may_be_the_customers_and_mails_do_not() -> None:
+    made = plan(people(40, time_zone="America/New_York", country="US"))
+    closes = made.messages[made.messages["step"] == 1].groupby("channel")["closes_at"].agg(set)
+    assert closes["email"] == {datetime(2026, 3, 3, 0, 0, tzinfo=UTC)}  # 19:00, where the window closes
+    assert closes["sms"] == {datetime(2026, 3, 2, 23, 0, tzinfo=UTC)}  # 18:00 in Rhode Island
+    assert set(made.messages["place"]) == {"US"}
 
 
 def test_an_audience_without_anyone_gives_an_empty_plan() -> None:
