@@ -1,8 +1,8 @@
 """Ledger: recording a wave against raw inserts of the same rows, dispatch against raw updates of the same messages.
 
 Sizes: RETAIN_BENCH_CUSTOMERS (default 100,000), RETAIN_BENCH_ROUNDS (default 3; the best one counts, of floor and
-product alike), RETAIN_BENCH_MESSAGES (messages dispatched, default 20,000, in batches of 1,000 as a worker does). SQLite
-always; PostgreSQL where RETAIN_TEST_POSTGRES_URL, or the local default, answers. The processor's time of client and
+product alike), RETAIN_BENCH_MESSAGES (messages dispatched, default 20,000, in batches of 1,000 as a worker does).
+SQLite always; PostgreSQL where RETAIN_TEST_POSTGRES_URL, or the local default, answers. The processor's time of client and
 server stands beside the rates: on a machine with other work to do it says more than they do.
 """
 

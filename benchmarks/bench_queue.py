@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -114,7 +113,7 @@ def deliver(root: Path, share: int) -> dict[str, Any]:
 
     def note(claimed: int, _total: int) -> None:
         if claimed >= share * (len(points) + 1) / POINTS:
-            points.append((claimed, _resident_mb()))
+            points.append((claimed, _status_mb("VmRSS:")))
 
     with open_workspace(read_settings(root)) as opened:
         ws = replace(opened, providers={channel: Sink(channel) for channel in CHANNELS})
@@ -126,7 +125,7 @@ def deliver(root: Path, share: int) -> dict[str, Any]:
         "sent": delivered.sent,
         "still_waiting": waiting,
         "resident_mb": points,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": _status_mb("VmHWM:"),  # ru_maxrss would be that of the process that started this one
         "limit_mb": LIMIT_MB,
         "messages_per_s": round(delivered.sent / seconds),
         "cpu_us_per_message": round(cpu / max(delivered.sent, 1) * 1e6),
@@ -182,11 +181,9 @@ def _waiting(ws: Any) -> int:
         return int(tx.exec_driver_sql("SELECT count(*) FROM outbox WHERE state = 'pending'").scalar())
 
 
-def _resident_mb() -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) // 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def _status_mb(name: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith(name))
 
 
 if __name__ == "__main__":
