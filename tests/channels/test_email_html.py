@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -129,21 +133,88 @@ def test_what_would_take_long_is_refused_at_once(name: str) -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "<style>p{color:red}</style>" + "<div>" * 3_990,
-        "<style>" + "p{color:red}" * 400 + "</style>" + P * 1_800,
-        "<style>" + "*>" * 60_000 + "*{color:red}</style>" + "<div>" * 300,
-        "<style>" + "@media x{" * 1_000 + "</style>" + P,
-    ],
-)
-def test_what_is_let_through_is_done_soon(source: str) -> None:
+def mjml(body: str, head: str = "") -> str:
+    return f"<mjml><mj-head>{head}</mj-head><mj-body><mj-section><mj-column>{body}</mj-column></mj-section></mj-body></mjml>"
+
+
+COSTLY = {
+    "just as many elements": ("<style>p{color:red}</style>" + "<div>" * 3_990, False),
+    "just as many rules": ("<style>" + "p{color:red}" * 400 + "</style>" + P * 1_800, False),
+    "just as many selectors": ("<style>" + "*>" * 60_000 + "*{color:red}</style>" + "<div>" * 300, False),
+    "just as many media": ("<style>" + "@media x{" * 1_000 + "</style>" + P, False),
+    "just as many values": ('<style>p{a:"' + "x" * 30_000 + '"}</style>' + P * 1_900, False),
+    "mjml texts": (mjml("<mj-text>x</mj-text>" * 990), True),
+    "mjml html": (mjml("<mj-text>" + P * 3_900 + "</mj-text>"), True),
+    "mjml attributes": (
+        mjml("<mj-text>x</mj-text>" * 900, "<mj-attributes><mj-all color='" + "r" * 10_000 + "'/></mj-attributes>"),
+        True,
+    ),
+    "mjml style": (mjml("<mj-text>" + P * 1_500 + "</mj-text>", "<mj-style>" + "p{a:b}" * 300 + "</mj-style>"), True),
+}
+"""As much work as is let through: what stands just inside the limits must be borne."""
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_what_is_let_through_is_done_soon(name: str) -> None:
+    source, is_mjml = COSTLY[name]
     began = time.process_time()
 
-    finish_html(source)
+    finish_html(source, is_mjml=is_mjml)
 
     assert time.process_time() - began < 1
+
+
+ALONE = """
+import json, resource, sys, time
+from pathlib import Path
+from channels.render import Renderer, RenderError
+folder = Path(sys.argv[1])
+context = {"customer": {}, "unsubscribe_url": "https://s.example/u"}
+warm = Renderer([folder / "warm"])
+for name in ("html", "mjml"):
+    warm.render("email", name, context)
+before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+try:
+    Renderer([folder / "hostile"]).render("email", "w", context)
+    said = "rendered"
+except RenderError as error:
+    said = "refused"
+    assert "MemoryError" not in str(error)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(json.dumps({"said": said, "seconds": time.process_time() - began, "grown_mb": grown / 1024}))
+"""
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, *COSTLY, "loop", "growth"])
+def test_no_hostile_e_mail_takes_a_second_or_200_mb(tmp_path: Path, name: str) -> None:
+    """Each in a process of its own, from the template to the e-mail: its peak is what it took and nobody else's."""
+    loops = "{% for a in range(1000) %}{% for b in range(1000) %}" + P * 100 + "{% endfor %}{% endfor %}"
+    own = {
+        "loop": (mjml("<mj-text>" + loops + "</mj-text>"), True),
+        "growth": (mjml("<mj-text>{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}"
+                        "{% endfor %}{{ n.x }}</mj-text>"), True),
+    }  # fmt: skip
+    source, is_mjml = {**HOSTILE, **COSTLY, **own}[name]
+    ending = "mjml" if is_mjml else "html"
+    files = {
+        "warm/email/html.subject.j2": "s",
+        "warm/email/html.html.j2": SHEET + P,
+        "warm/email/mjml.subject.j2": "s",
+        "warm/email/mjml.mjml.j2": mjml("<mj-text>x</mj-text>"),
+        "hostile/email/w.subject.j2": "s",
+        f"hostile/email/w.{ending}.j2": source,
+    }
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+
+    done = subprocess.run([sys.executable, "-c", ALONE, str(tmp_path)], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert name in COSTLY or told["said"] == "refused"
+    assert told["seconds"] < 1
+    assert told["grown_mb"] < 200
 
 
 def test_mjml_errors_say_what_is_wrong() -> None:
