@@ -9,6 +9,7 @@ from typing import Any, Final
 from web import numbers, report_words
 from web.charts import Axis, Charts, Curve, Interval, Words, at_both_widths, curves, forest
 from web.report_data import Plain, ReportData
+from web.report_programme import programme_table, programme_words
 from web.tables import Cell, Table
 
 GROUPS: Final[Mapping[str, str]] = {
@@ -33,7 +34,15 @@ class Reading:
 def readings(data: ReportData) -> tuple[Reading, ...]:
     """Every reading that the measurement has, in the order in which they are of use."""
     found = [_survival(data), *_segments(data), _capped(data), _bayesian(data), _runs(data), _overlaps(data)]
+    found.append(_programme(data))
     return tuple(reading for reading in found if reading is not None)
+
+
+def _programme(data: ReportData) -> Reading | None:
+    programme = data.raw.get("programme")
+    if not programme:
+        return None
+    return Reading("The whole programme", programme_words(programme), {}, programme_table(data, programme))
 
 
 def _survival(data: ReportData) -> Reading | None:

@@ -11,7 +11,6 @@ from experiments.metrics import METRICS, Metric
 from experiments.proportions import Counts
 from experiments.strata import cochran_mantel_haenszel, post_stratify
 from flows.steps.collect_outcomes import DELIVERED
-from warehouse.facts.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from experiments.design import Design
@@ -45,7 +44,7 @@ def stratify_by_wave(design: Design, collected: Collected) -> list[dict[str, Any
         return []  # learnt shares: the results themselves are by wave, and the plain difference would mislead
     views = []
     for metric in _measured(design):
-        empty = Moments.empty((*OUTCOMES, DELIVERED))
+        empty = Moments.empty(next(iter(strata[0].values())).columns)  # a small wave may lack an arm
         for arm in _filled_arms(design, collected):
             pairs = [(stratum.get(arm, empty), stratum.get(design.control, empty)) for stratum in strata]
             views.append({"metric": metric.name, "arm": arm, **_put_together(design, metric, pairs)})

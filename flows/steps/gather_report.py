@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from flows.steps.decide_experiment import Decided, read_verdict
 from flows.steps.measure_experiment import Measurement, measure_experiment
 from warehouse.ledger.counts import MessageCounts, counts
+from warehouse.ledger.programme import latest_programme
 from warehouse.ledger.results import decisions
 from warehouse.ledger.switches import EVERYTHING, switches
 
@@ -28,6 +29,7 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
     with ws.ledger.read() as tx:
         funnel = counts(tx, experiment)
         taken = decisions(tx, experiment)
+        programme = latest_programme(tx)
         stopped = [switch for switch in switches(tx) if switch.paused]
     data = measurement.to_json()
     for arm, described in describe_arms(file).items():
@@ -41,6 +43,8 @@ def gather_report(ws: Workspace, campaign: str, *, now: datetime, decided: Decid
         "funnel": _funnel(funnel),
         "paused": {s.scope: s.reason for s in stopped if s.scope.partition("/")[0] in (campaign, EVERYTHING)},
     }
+    if programme is not None:
+        data["programme"] = dict(programme.measurement)
     if taken:
         data["decision"] = {
             **asdict(read_verdict(dict(taken[-1].evidence["verdict"]))),
