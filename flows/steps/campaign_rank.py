@@ -9,8 +9,6 @@ from warehouse.ledger.experiments import experiments
 from warehouse.ledger.results import measurements
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from campaigns.model import Campaign
     from flows.wiring import Workspace
 
@@ -24,7 +22,7 @@ def rank_campaigns(ws: Workspace, campaigns: Sequence[Campaign]) -> dict[str, Ra
         return {c.name: (-c.priority, -expected_value(tx, c), c.name) for c in campaigns}
 
 
-def expected_value(tx: sa.Connection, campaign: Campaign) -> float:
+def expected_value(tx: Any, campaign: Campaign) -> float:
     """What the campaign is expected to gain per customer assigned, in money, messages paid for.
 
     The incremental margin (else revenue) of its last measurement that has one, over the arms by their present weights;
