@@ -46,6 +46,11 @@ class ArmTimes:
     moments: tuple[tuple[SendTime, ...] | None, ...]
 
     @property
+    def is_spread(self) -> bool:
+        """Whether some step gives each customer a moment of its own."""
+        return any(step.spread is not None or step.at == "best_hour" for step in self.steps)
+
+    @property
     def sendable(self) -> NDArray[np.bool_]:
         """Which of the n customers have a permitted moment for every step."""
         found: NDArray[np.bool_] = np.array([moment is not None for moment in self.moments] or [True])[self.codes]
@@ -74,6 +79,8 @@ def arm_times(
 
     `begins` are the instants from which the delays count, to the minute that follows; without it the run's own.
     """
+    import pandas as pd
+
     codes = zones.codes.astype(np.int64)
     minutes = None if begins is None else begins.dt.ceil("min")
     if minutes is not None:
@@ -81,10 +88,10 @@ def arm_times(
         codes = np.unique(codes * (len(begin_codes) + 1) + begin_codes, return_inverse=True)[1].astype(np.int64)
     names: list[NDArray[np.object_]] = []
     for channels, hours in ways:
-        levels, channel_codes = np.unique(channels.astype(str), return_inverse=True)
-        names.append(np.asarray(levels, dtype=object)[channel_codes])
-        codes = (codes * len(levels) + channel_codes) * 32 + hours
-        codes = np.unique(codes, return_inverse=True)[1].astype(np.int64)
+        channel_codes, levels = pd.factorize(channels)
+        names.append(channels)
+        codes = (codes * (len(levels) + 1) + channel_codes) * 32 + hours
+        codes = pd.factorize(codes)[0].astype(np.int64)
     first = np.unique(codes, return_index=True)[1]
     recipients = tuple(
         Recipients(

@@ -327,6 +327,8 @@ def _withheld(
 
 
 def _members(times: ArmTimes, rows: NDArray[np.intp], ids: NDArray[np.object_], rules: PlanRules) -> Members:
+    if not times.is_spread:
+        return Members(times, rows, np.zeros(len(rows)))
     return Members(times, rows, np.asarray(fractions(f"{rules.salt}.moment", ids[rows].tolist())))
 
 
