@@ -84,6 +84,7 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress, provi
     """
     started = time.perf_counter()
     make_workspace(root, book=BOOK, templates=TEMPLATES)
+    _say_what_margins_include(root)
     with chosen_providers(providers) as chosen, open_workspace(_settings(root, seed, chosen)) as ws:
         world = _load_world(ws, customers, seed, progress)
         progress("plan", 0, 1)
@@ -106,10 +107,16 @@ def run_demo(root: Path, *, customers: int, seed: int, progress: Progress, provi
 
 def _settings(root: Path, seed: int, providers: Mapping[str, Any]) -> Settings:
     own: dict[str, Any] = {"seed": f"demo-{seed}", "secret": f"demonstration-key-of-seed-{seed}"}
-    own["measurement"] = {"margin_includes": ["percent_off", "points"]}  # as the invented shop books its orders
     if providers:  # an address for status callbacks, which carry the message's key to the simulator
         own |= {"providers": dict(providers), "public_url": "https://shop.example.com"}
     return read_settings(root, overrides=own, environment=False)
+
+
+def _say_what_margins_include(root: Path) -> None:
+    """The invented shop books points as they are earned: its margins are net of them."""
+    path = root / "retain.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace('["percent_off", "amount_off"]', '["percent_off", "points"]'), encoding="utf-8")
 
 
 def _load_world(ws: Workspace, customers: int, seed: int, progress: Progress) -> World:
