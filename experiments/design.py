@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from experiments.errors import ExperimentError
 
-_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n", "segments", "winsorise")
+_NOT_CONTENT = ("experiment_id", "epoch", "salt", "planned_n", "guardrail_n", "segments", "winsorise")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ class Design:
     pre-period column used for CUPED. `treatment`: a hash of what the arms do and to whom, so that another treatment is
     another experiment. `segments`: features by whose values effects are explored, named before the first outcome is
     seen. `allocation`: `fixed`, or `thompson` (re-weighted per wave; never promoted). `winsorise`: the quantile of all
-    arms together at which money is capped in the view beside the plain results.
+    arms together at which money is capped in the view beside the plain results. `guardrail_n`: guardrail -> size of the
+    smallest arm that its margin needs.
     """
 
     experiment_id: str
@@ -96,6 +97,7 @@ class Design:
     allocation: Literal["fixed", "thompson"] = "fixed"
     segments: tuple[str, ...] = ()
     winsorise: float = 0.999
+    guardrail_n: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         names = [name for name, _ in self.weights]
@@ -129,6 +131,8 @@ class Design:
             del plain["segments"]
         if self.winsorise == Design.__dataclass_fields__["winsorise"].default:
             del plain["winsorise"]
+        if not self.guardrail_n:
+            del plain["guardrail_n"]
         return plain
 
     @classmethod
@@ -139,6 +143,7 @@ class Design:
             fields["weights"] = tuple((str(name), float(weight)) for name, weight in fields["weights"])
             fields["metrics"] = tuple(fields.get("metrics", ()))
             fields["segments"] = tuple(fields.get("segments", ()))
+            fields["guardrail_n"] = tuple((str(name), int(n)) for name, n in fields.get("guardrail_n", ()))
             fields["guardrails"] = tuple(Guardrail(**guard) for guard in fields.get("guardrails", ()))
             fields["minimum_effect"] = Effect(**fields.get("minimum_effect", {"value": 0.0}))
             fields["covariates"] = tuple((str(metric), str(column)) for metric, column in fields.get("covariates", ()))
@@ -149,7 +154,7 @@ class Design:
             ) from error
 
     def content_hash(self) -> str:
-        """SHA-256 (hex) of the canonical JSON of what was agreed: all but id, epoch, salt, planned size, and views."""
+        """SHA-256 (hex) of the canonical JSON of what was agreed: all but id, epoch, salt, planned sizes, and views."""
         content = {key: value for key, value in self.to_json().items() if key not in _NOT_CONTENT}
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()

@@ -62,8 +62,8 @@ def size(evidence: Evidence) -> list[Reason]:
     design = evidence.design
     smallest = min((evidence.mature.get(name, 0) for name, weight in design.weights if weight > 0.0), default=0)
     reasons = []
-    planned = planned_customers(design, evidence.mature)
-    if planned is not None:
+    if design.planned_n:
+        planned = planned_customers(design, evidence.mature, planned_n=design.planned_n)
         share = 1.0 if evidence.final else evidence.look / design.looks
         there, needed = planned.matured, ENOUGH_OF_PLANNED * share * planned.needed
         text = f"{planned.whose} {there} mature customers, {needed:.0f} were planned for this look"
@@ -86,39 +86,49 @@ class Planned(NamedTuple):
     whose: str
 
 
-def planned_customers(design: Design, mature: Mapping[str, int]) -> Planned | None:
-    """The planned size of the smallest arm; None where none was planned.
+def planned_customers(design: Design, mature: Mapping[str, int], *, planned_n: int) -> Planned:
+    """The customers that were planned, from a planned size of the smallest arm.
 
     Where the shares are learnt no arm has a size of its own: the plan is of all of them together.
     """
     weights = [(arm, weight) for arm, weight in design.weights if weight > 0.0]
-    if not design.planned_n or not weights:
-        return None
     if design.allocation == "fixed":
-        return Planned(design.planned_n, min(mature.get(arm, 0) for arm, _ in weights), "smallest arm has")
-    needed = design.planned_n / min(weight for _, weight in weights)
+        return Planned(planned_n, min((mature.get(arm, 0) for arm, _ in weights), default=0), "smallest arm has")
+    needed = planned_n / min(weight for _, weight in weights)
     return Planned(needed, sum(mature.get(arm, 0) for arm, _ in weights), "all arms together have")
 
 
 def guardrail_sizes(evidence: Evidence) -> list[Reason]:
-    """Per arm and guardrail: control's size against what its margin needs at control's rate, for the design's power.
+    """Is every guardrail measured on as many customers as its margin needs (one-sided 95 %, the design's power).
 
-    On record only (`passed` is None where it falls short): whether harm is excluded is the harm gate's to say. A
-    guardrail that falls short here fails there more often than planned, and this says why.
+    Against the size that was planned, which no outcome moves; where none was planned, per arm against what control's
+    rate says now. Short of it the harm gate would miss harm or refuse harmless arms more often than was agreed.
     """
     design = evidence.design
+    share = ENOUGH_OF_PLANNED * (1.0 if evidence.final else evidence.look / design.looks)
+    planned = dict(design.guardrail_n)
     reasons = []
-    for arm in design.arms:
-        for guard in design.guardrails:
+    for guard in design.guardrails:
+        if guard.metric in planned:
+            reasons.append(_planned_guardrail(evidence, guard.metric, planned[guard.metric], share))
+            continue
+        for arm in design.arms:
             result = evidence.result(guard.metric, arm)
             needed = None if result is None else _needed_for(guard, result, design.power)
             if result is None or needed is None:
                 continue
+            value, wanted = float(result.n_control), share * needed
             text = f"control has {result.n_control} customers, {guard.metric}'s margin needs {needed}"
-            reached = True if result.n_control >= needed else None
-            value = float(result.n_control)
-            reasons.append(Reason("size", "guardrail_size", value, float(needed), reached, text, arm, guard.metric))
+            reasons.append(Reason("size", "guardrail_size", value, wanted, value >= wanted, text, arm, guard.metric))
     return reasons
+
+
+def _planned_guardrail(evidence: Evidence, metric: str, planned_n: int, share: float) -> Reason:
+    planned = planned_customers(evidence.design, evidence.mature, planned_n=planned_n)
+    wanted = share * planned.needed
+    text = f"{planned.whose} {planned.matured} mature customers, {metric}'s margin needs {wanted:.0f} for this look"
+    passed = planned.matured >= wanted
+    return Reason("size", "guardrail_size", float(planned.matured), wanted, passed, text, None, metric)
 
 
 def efficacy(evidence: Evidence, arm: str) -> list[Reason]:
@@ -258,6 +268,8 @@ def _needed_for(guard: Guardrail, result: Result, power: float) -> int | None:
     limit, base = guard.margin_at(result.control_value), result.control_value
     if limit <= 0.0 or base is None or min(result.n_arm, result.n_control) < 1:
         return None
+    if result.kind == "proportion" and base == 0.0 and result.arm_value is not None:
+        base = result.arm_value * result.n_arm / (result.n_arm + result.n_control)  # control shows none yet
     ratio = result.n_arm / result.n_control
     if result.kind == "proportion":
         return sample_size_guardrail(base, limit, power=power, ratio=ratio) if 0.0 < base < 1.0 else None

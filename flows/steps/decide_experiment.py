@@ -134,8 +134,8 @@ def _information(measurement: Measurement) -> float:
     design, collected = measurement.design, measurement.collected
     arms = [name for name, weight in design.weights if weight > 0]
     smallest = min((collected.mature.get(arm, 0) for arm in arms), default=0)
-    planned = planned_customers(design, collected.mature)
-    if planned is not None:
+    if design.planned_n:
+        planned = planned_customers(design, collected.mature, planned_n=design.planned_n)
         return min(1.0, planned.matured / planned.needed)
     assigned = sum(collected.assigned.values())
     matured = sum(collected.mature.values()) / assigned if assigned else 0.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from campaigns.draw import units_of
 from experiments.clusters import MEMBERS, design_effect
 from experiments.compare import ratio_sample
+from experiments.distributions import normal_ppf
 from experiments.means import Sample
 from experiments.metrics import METRICS, Metric
 from experiments.power import (
@@ -41,7 +42,9 @@ class ExpectedPower:
     """What the planned sizes can show; None where the past gives no baseline.
 
     `needed_per_arm`: size of the smallest arm that the minimum effect needs. `detectable`: the smallest effect that the
-    planned sizes show with the design's power. `power`: the chance to show the minimum effect.
+    planned sizes show with the design's power. `power`: the chance to show the minimum effect. `promoted_from`: the
+    true effect that is promoted with the design's power: the estimate must reach the minimum effect too, and at a true
+    effect of just that half of all estimates do not (docs/decisions/0004-a-lift-that-is-worth-it.md).
     """
 
     metric: str
@@ -51,6 +54,7 @@ class ExpectedPower:
     needed_per_arm: int | None = None
     detectable: float | None = None
     power: float | None = None
+    promoted_from: float | None = None
     unit: str = "customer"
     """What the sizes count: customers, or households."""
     design_effect: float | None = None
@@ -120,8 +124,10 @@ def expect_power(past: Moments | None, design: Design, *, n_arm: int, n_control:
         return ExpectedPower(design.primary, baseline=baseline, history=past.n)
     ratio, comparisons = min(treated) / shares[design.control], len(treated)
     if metric.kind == "proportion" and not past.has(MEMBERS):
-        return _proportion(baseline, effect, design, past, ratio, comparisons, (n_arm, n_control))
+        found = _proportion(baseline, effect, design, past, ratio, comparisons, (n_arm, n_control))
+        return _with_promotion(found, design, effect, comparisons)
     found = _mean(math.sqrt(sample.variance), effect, design, past, ratio, comparisons, (n_arm, n_control))
+    found = _with_promotion(found, design, effect, comparisons)
     if not past.has(MEMBERS):
         return found
     effect_of_design = design_effect(past, metric.column) if metric.kind == "proportion" else None
@@ -140,6 +146,20 @@ def sample_of(past: Moments, metric: Metric) -> Sample:
     found = ratio_sample(past, metric.column, MEMBERS)
     assert found is not None  # a household has members
     return found
+
+
+def _with_promotion(power: ExpectedPower, design: Design, effect: float, comparisons: int) -> ExpectedPower:
+    """The size with the effect from which promotion is as likely as the design's power.
+
+    Its estimate must exceed the minimum effect and the test's boundary: the larger of both, and z(power) errors more.
+    The standard error is that of the smallest detectable effect, which lies z(1 - alpha / 2) + z(power) of them from 0.
+    """
+    if power.detectable is None:
+        return power
+    reach = normal_ppf(1.0 - 0.5 * design.alpha / comparisons) + normal_ppf(design.power)
+    se = abs(power.detectable) / reach
+    least = max(abs(effect), normal_ppf(1.0 - 0.5 * design.alpha / comparisons) * se)
+    return replace(power, promoted_from=math.copysign(least + normal_ppf(design.power) * se, effect))
 
 
 def _proportion(

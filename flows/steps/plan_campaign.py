@@ -123,7 +123,8 @@ def plan_campaign(
     if epoch.is_new and plan.eligible:
         notes += _check_power(ws, file, outlook, may_refuse=may_refuse)
     if epoch.is_new:
-        design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=power.needed_per_arm)
+        planned_n, guardrail_n = outlook.planned_sizes(power)
+        design = freeze_design(file, ws.settings, epoch=epoch.number, planned_n=planned_n, guardrail_n=guardrail_n)
     summary = _summarise(ws, file, plan, power, epoch, as_of)
     _say_shares(summary, allocation)
     summary["power"] |= outlook.to_json()

@@ -44,7 +44,14 @@ def holdout_rule(settings: Settings, *, at: datetime) -> HoldoutRule:
     return HoldoutRule(settings.holdout.share, base if day is None else f"{base}.{day.date().isoformat()}")
 
 
-def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned_n: int | None = None) -> Design:
+def freeze_design(
+    file: CampaignFile,
+    settings: Settings,
+    *,
+    epoch: int,
+    planned_n: int | None = None,
+    guardrail_n: Mapping[str, int] | None = None,
+) -> Design:
     """The design of the campaign's experiment in `epoch`, fixed before the first outcome."""
     campaign = file.campaign
     experiment = campaign.experiment
@@ -67,6 +74,7 @@ def freeze_design(file: CampaignFile, settings: Settings, *, epoch: int, planned
         power=experiment.power,
         hypothesis=experiment.hypothesis,
         planned_n=planned_n,
+        guardrail_n=tuple((guardrail_n or {}).items()),
         treatment=treatment_hash(file),
         segments=experiment.segments,
         allocation=experiment.allocation,

@@ -56,6 +56,14 @@ class Forecast:
     days: float | None
     problem: str | None
 
+    def planned_sizes(self, power: ExpectedPower) -> tuple[int | None, dict[str, int]]:
+        """The smallest arm's size that the primary and every guardrail need together, and each guardrail's own.
+
+        None where the primary's is not known: a size that leaves it out would promise power that nobody planned.
+        """
+        own = {size.metric: size.needed_per_arm for size in self.guardrails if size.needed_per_arm is not None}
+        return (None if power.needed_per_arm is None else max(power.needed_per_arm, *own.values(), 0)), own
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {

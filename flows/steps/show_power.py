@@ -64,6 +64,7 @@ def show_power(
         "runs_needed": math.ceil(needed / customers) if needed and customers else None,
         "detectable": power.detectable,
         "power": power.power,
+        "promoted_from": power.promoted_from,
         "curve": [_point(past, design, round(customers * multiple)) for multiple in MULTIPLES] if customers else [],
     }
 

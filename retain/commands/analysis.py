@@ -186,6 +186,11 @@ def _show_power(shown: dict[str, Any]) -> None:
         f"minimum effect {cell(shown['minimum_effect'])} with power {percent(shown['wanted_power'])} needs "
         f"{shown['needed_per_arm']:,} customers in the smallest arm: {shown['needed_customers']:,} in all{runs}"
     )
+    if shown["promoted_from"] is not None:
+        say(
+            f"promoted with that chance from a true effect of {cell(shown['promoted_from'])}: the estimate must reach "
+            "the minimum effect too, and at exactly that half of them do not"
+        )
     for guard in shown["guardrails"]:
         if guard["needed_per_arm"] is not None:
             say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")

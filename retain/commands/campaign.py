@@ -122,6 +122,11 @@ def show_plan(summary: dict[str, Any]) -> None:
             f"{cell(power['needed_per_arm'])}; smallest detectable effect {cell(power['detectable'])}; "
             f"chance to find the minimum effect {percent(power['power'])}"
         )
+    if power["promoted_from"] is not None:
+        say(
+            f"promoted with the planned chance from a true effect of {cell(power['promoted_from'])}: the estimate must "
+            "reach the minimum effect too, and at exactly that half of them do not"
+        )
     for guard in power["guardrails"]:
         if guard["needed_per_arm"] is not None:
             say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")

@@ -308,7 +308,7 @@ def test_a_relative_margin_is_a_share_of_what_control_shows() -> None:
     assert "kind" not in DESIGN.to_json()["guardrails"][0]
 
 
-def test_the_size_that_each_guardrail_needs_is_on_record() -> None:
+def test_a_guardrail_measured_on_too_few_customers_is_no_promotion() -> None:
     tight = replace(
         DESIGN,
         guardrails=(Guardrail("unsubscribed", max_increase_abs=0.0005), Guardrail("margin", max_decrease_abs=5.0)),
@@ -317,11 +317,25 @@ def test_the_size_that_each_guardrail_needs_is_on_record() -> None:
     sizes = {(reason.metric, reason.arm): reason for reason in verdict.reasons if reason.code == "guardrail_size"}
     assert len(sizes) == 4
     short, enough = sizes["unsubscribed", "a"], sizes["margin", "a"]
-    assert short.passed is None
-    assert short.threshold == sample_size_guardrail(3 / 4000, 0.0005, power=0.8, ratio=0.75)
+    assert short.passed is False
+    assert short.threshold == pytest.approx(0.95 * sample_size_guardrail(3 / 4000, 0.0005, power=0.8, ratio=0.75))
     assert enough.passed is True
-    assert enough.threshold == pytest.approx(sample_size_guardrail_mean(20.0, 5.0, power=0.8, ratio=0.75), abs=1)
-    assert verdict.verdict == "review"  # an underpowered guardrail cannot exclude harm
+    assert enough.threshold == pytest.approx(0.95 * sample_size_guardrail_mean(20.0, 5.0, power=0.8, ratio=0.75), abs=1)
+    assert verdict.verdict == "inconclusive"  # too small to exclude harm, whatever the harm gate says
+    assert verdict.arm is None
+
+
+@pytest.mark.parametrize(("planned", "verdict"), [(3100, "promote"), (3200, "inconclusive")])
+def test_the_planned_size_of_a_guardrail_is_what_no_outcome_moves(planned: int, verdict: str) -> None:
+    # the smallest arm has 3,000 customers: 95 % of 3,157
+    design = replace(DESIGN, guardrail_n=(("unsubscribed", planned),))
+    assert Design.from_json(design.to_json()) == design
+    assert design.content_hash() == DESIGN.content_hash()
+    for unsubscribed in (1, 6):
+        decided = decide(_evidence(GOOD, margins=MARGINS, design=design, unsubscribed={"control": unsubscribed}))
+        (reason,) = (r for r in decided.reasons if r.code == "guardrail_size" and r.metric == "unsubscribed")
+        assert (reason.value, reason.threshold) == (3000.0, pytest.approx(0.95 * planned))
+        assert decided.verdict == verdict
 
 
 def test_a_metric_that_should_fall_is_judged_the_other_way_round() -> None:

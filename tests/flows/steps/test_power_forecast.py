@@ -104,3 +104,30 @@ def test_rates_are_the_ledgers_own_once_it_knows_enough(round_of: Shops, monday:
         suppress_customer(ws, f"C{number:04d}", channel="sms", reason="stop", by="test", at=monday + DAY)
     guard = plan_campaign(ws, "back", as_of=monday + 100 * DAY).summary["power"]["guardrails"][0]
     assert 0.006 < guard["baseline"] < 0.012
+
+
+def test_the_frozen_sizes_are_those_that_the_primary_and_every_guardrail_need(filling: Shops, monday: datetime) -> None:
+    ws = filling()
+    power = plan_campaign(ws, "back", as_of=monday).summary["power"]
+    own = {guard["metric"]: guard["needed_per_arm"] for guard in power["guardrails"]}
+    assert max(own.values()) > power["needed_per_arm"]  # half a point of unsubscribes takes more than ten of purchases
+    run_campaign(ws, "back", as_of=monday)
+    with ws.ledger.read() as tx:
+        row = current_experiment(tx, "back")
+    assert row is not None
+    assert row.design["planned_n"] == max(own.values())
+    assert dict(row.design["guardrail_n"]) == own
+
+
+def test_plan_and_power_say_from_which_effect_on_a_promotion_is_as_likely_as_planned(
+    filling: Shops, monday: datetime
+) -> None:
+    ws = filling()
+    shown = show_power(ws, "back", as_of=monday, baseline=0.2, customers=2 * 294)  # what 80 % power at 10 points needs
+    assert shown["power"] == pytest.approx(0.8, abs=0.01)
+    assert shown["promoted_from"] == pytest.approx(1.3 * shown["minimum_effect"], rel=0.02)
+    many = show_power(ws, "back", as_of=monday, baseline=0.2, customers=200_000)
+    assert 1.0 < many["promoted_from"] / many["minimum_effect"] < 1.03
+    few = show_power(ws, "back", as_of=monday, baseline=0.2, customers=100)
+    assert few["promoted_from"] == pytest.approx(few["detectable"], rel=0.01)
+    assert plan_campaign(ws, "back", as_of=monday).summary["power"]["promoted_from"] > 0.1
