@@ -1,4 +1,4 @@
-"""The analyst's pages: the list of experiments and the report of each, on this machine only and read only."""
+"""The analyst's pages, on this machine only: experiments, the report of each, launches that wait for approval."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from flows.settings import Settings, SettingsError
 from flows.steps.list_experiments import list_experiments, recorded_report
 from flows.wiring import open_workspace
 from web import numbers, report_words
+from web.approvals import PATH as APPROVALS
+from web.approvals import approval_routes
 from web.pages import page_policy, render_page
 from web.receiving import WithReceiving
 from web.report import report_html
@@ -61,6 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
             raise HTTPException(404, "There is no experiment of that name in the ledger.")
         return report_html(data)
 
+    app.include_router(approval_routes(settings))
     return app
 
 
@@ -86,7 +89,10 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     response = await call_next(request)
-    response.headers["Content-Security-Policy"] = f"{page_policy()}; frame-ancestors 'none'"
+    policy = page_policy()
+    if request.url.path == APPROVALS:  # the only page with a form
+        policy = policy.replace("form-action 'none'", "form-action 'self'")
+    response.headers["Content-Security-Policy"] = f"{policy}; frame-ancestors 'none'"
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"

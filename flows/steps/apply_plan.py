@@ -18,6 +18,7 @@ from flows.steps.approve_launch import Clearance, clear_launch
 from flows.steps.ledger_standing import begin_epoch, layer_of
 from flows.steps.offer_codes import open_offers, refuse_low_stock, with_codes
 from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, content_hash, plan_campaign
+from flows.steps.select_audience import note_first_look
 from flows.steps.programme import note_holdout
 from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
 
@@ -111,6 +112,7 @@ def apply_plan(
             "set status: active to run it"
         )
     summary = planned.summary
+    note_first_look(ws, planned.file, as_of=planned.as_of)
     if not planned.plan.eligible and not _has_begun(ws, planned):
         return _applied(planned, assigned={}, messages=0)
     refuse_low_stock(ws, planned)

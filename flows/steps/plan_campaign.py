@@ -16,6 +16,7 @@ from campaigns.plan import Plan, PlanRules, make_plan
 from campaigns.tiers import tier_features
 from campaigns.words import CONTROL
 from flows.steps.allocate_wave import Allocation, allocate_wave
+from flows.steps.approve_launch import limits_passed
 from flows.steps.competition import yield_to_higher
 from flows.steps.consent_standing import add_consent
 from flows.steps.describe_journey import describe_journey
@@ -129,7 +130,8 @@ def plan_campaign(
     _say_shares(summary, allocation)
     summary["power"] |= outlook.to_json()
     summary["codes"], short = describe_codes(ws, file, plan.messages, epoch, as_of=as_of)
-    summary["warnings"] += [*notes, *short]
+    passed = [f"the launch waits for a second person's approval: {reason}" for reason in limits_passed(ws, plan)]
+    summary["warnings"] += [*notes, *short, *passed]
     summary["hashes"]["content"] = content_hash(summary)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import AsOfOption, ByOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import cell, percent, print_json, print_table, progress_bar, say, warn
 
 if TYPE_CHECKING:
@@ -69,36 +69,40 @@ def apply(
     plan_file: Annotated[
         Path, typer.Argument(metavar="PLAN.JSON", help="The plan to carry out, as `retain plan` wrote it.")
     ],
+    by: ByOption = "operator",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Carry out a plan: assignments and messages are recorded.
 
-    A stale plan is refused. Applying again changes nothing; after a crash it completes what was begun.
+    A stale plan is refused. Applying again changes nothing; after a crash it completes what was begun. A launch above
+    the limits of `approval` in retain.toml waits for a second person: exit code 2, and `retain approve` next.
     """
     from flows.steps.apply_plan import apply_plan_file
 
     with opened(workspace) as ws, progress_bar("apply", quiet=as_json) as progress:
-        applied = apply_plan_file(ws, plan_file, now=instant(now), progress=progress)
+        applied = apply_plan_file(ws, plan_file, now=instant(now), by=by, progress=progress)
     _show_applied(applied.to_json(), as_json)
 
 
 def run(
     campaign: CampaignArgument,
     as_of: AsOfOption = None,
+    by: ByOption = "operator",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Plan and apply in one go, as a schedule does.
 
-    Running again for the same instant changes nothing.
+    Running again for the same instant changes nothing. Exit code 2: the launch waits for `retain approve`.
     """
     from flows.steps.run_campaign import run_campaign
 
     with opened(workspace) as ws, progress_bar("run", quiet=as_json) as progress:
-        outcome = run_campaign(ws, campaign, as_of=instant(as_of or now, option="--as-of"), progress=progress)
+        moment = instant(as_of or now, option="--as-of")
+        outcome = run_campaign(ws, campaign, as_of=moment, by=by, progress=progress)
     _show_applied(outcome.to_json(), as_json)
 
 
@@ -113,9 +117,11 @@ def show_plan(summary: dict[str, Any]) -> None:
         for name, arm in summary["arms"].items()
     ]
     print_table(("arm", "customers", "share", "messages", "first send (UTC)", "last send (UTC)"), rows)
+    _show_journey(summary["journey"])
     _show_allocation(summary["allocation"])
     power = summary["power"]
     say(f"cost of sending {summary['cost']['messages']}, expected discounts {summary['cost']['discounts']}")
+    _show_offers(summary)
     if power["baseline"] is not None:
         say(
             f"{power['metric']} without treatment {cell(power['baseline'])}; needed in the smallest arm "
@@ -132,7 +138,39 @@ def show_plan(summary: dict[str, Any]) -> None:
             say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")
     if power["days_to_decision"] is not None:
         say(f"by the segment's inflow all of them are measured in {power['days_to_decision']:,.0f} days")
+    _show_zones(summary)
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
+
+
+def _show_journey(journey: dict[str, Any]) -> None:
+    """What brings customers in, and the steps of arms that do more than send one message."""
+    trigger = journey["trigger"]
+    if trigger is not None:
+        say(f"moments: {trigger['moment']}, from {trigger['since']} until {trigger['until']}")
+    for arm, steps in journey["arms"].items():
+        if len(steps) > 1 or "," in steps[0]:
+            say(f"{arm}: {'; '.join(steps)}")
+
+
+def _show_offers(summary: dict[str, Any]) -> None:
+    """What each tier is promised where an offer has tiers, and the codes that are needed."""
+    for row in summary["offers"]:
+        if "/" in row["offer"]:
+            say(f"{row['arm']}: {row['offer']} to {row['customers']:,} customers, expected {row['cost']}")
+    for pool, counts in summary["codes"].items():
+        say(f"pool {pool}: {counts['needed']:,} codes needed, {counts['free']:,} there")
+
+
+def _show_zones(summary: dict[str, Any]) -> None:
+    """What told the customers' zones, how much of it is guessed, and whose legal hours hold."""
+    from campaigns.whereabouts import SOURCES
+
+    told = ", ".join(f"{SOURCES[source]} {n:,}" for source, n in summary["zones"].items() if n)
+    if told:
+        say(f"zones from: {told}; guessed for {percent(summary['zones_guessed'])}")
+    if summary["jurisdictions"]:
+        limited = [f"{name} {rule['messages']:,}" for name, rule in summary["jurisdictions"].items()]
+        say(f"messages within legal hours: {', '.join(limited)}")
 
 
 def _show_allocation(allocation: dict[str, Any]) -> None:
@@ -154,7 +192,28 @@ def _show_applied(outcome: dict[str, Any], as_json: bool) -> None:
         warn(text)
     if as_json:
         print_json(outcome)
-        return
+    elif outcome["launch"]["state"] in ("awaiting_approval", "refused"):
+        _show_waiting(outcome)
+    else:
+        _show_recorded(outcome)
+    if outcome["launch"]["state"] == "awaiting_approval":
+        raise typer.Exit(WORK_TO_DO)
+    if outcome["launch"]["state"] == "refused":
+        raise typer.Exit(1)
+
+
+def _show_waiting(outcome: dict[str, Any]) -> None:
+    """A launch that a second person has not approved: nothing was recorded."""
+    launch = outcome["launch"]
+    said = "waits for approval" if launch["state"] == "awaiting_approval" else "may not be launched"
+    say(f"{outcome['experiment']} as of {outcome['as_of']}: {said}; nothing was recorded")
+    for reason in launch["reasons"]:
+        say(f"  {reason}")
+    if launch["state"] == "awaiting_approval":
+        say(f"next, by a second person: retain approve {outcome['campaign']} --as-of {outcome['as_of']} --by NAME")
+
+
+def _show_recorded(outcome: dict[str, Any]) -> None:
     done = (
         "already applied" if outcome["already_applied"] else "applied" if outcome["eligible"] else "nobody takes part"
     )

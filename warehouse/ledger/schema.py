@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 import warehouse.ledger.account_tables
 import warehouse.ledger.consent_tables
+import warehouse.ledger.launch_tables
 import warehouse.ledger.link_tables
 import warehouse.ledger.offer_tables
 import warehouse.ledger.programme_tables  # noqa: F401 - completes the metadata

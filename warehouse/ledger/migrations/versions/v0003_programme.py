@@ -10,6 +10,8 @@ from alembic import op
 
 from warehouse.ledger.migrations.consent_0003 import add_consent
 from warehouse.ledger.migrations.delivery_0003 import add_delivery
+from warehouse.ledger.migrations.launches_0003 import GUARDS as _LAUNCH_GUARDS
+from warehouse.ledger.migrations.launches_0003 import add_launches
 
 revision = "0003"
 down_revision = "0002"
@@ -168,16 +170,34 @@ sa.Table(
 )
 
 _GUARDS = (
-    ("holdout_periods_no_update", "holdout_periods", "UPDATE", "holdout_periods is append-only: add a period", None),
-    ("holdout_periods_no_delete", "holdout_periods", "DELETE", "holdout_periods: the history is kept for ever", None),
+    (
+        "holdout_periods_no_update",
+        "holdout_periods",
+        "UPDATE",
+        "holdout_periods is append-only: add a row instead of changing one",
+        None,
+    ),
+    (
+        "holdout_periods_no_delete",
+        "holdout_periods",
+        "DELETE",
+        "holdout_periods is append-only: rows are never deleted",
+        None,
+    ),
     (
         "programme_results_no_update",
         "programme_results",
         "UPDATE",
-        "programme_results is append-only: add a result",
+        "programme_results is append-only: add a row instead of changing one",
         None,
     ),
-    ("programme_results_no_delete", "programme_results", "DELETE", "programme_results: rows are never deleted", None),
+    (
+        "programme_results_no_delete",
+        "programme_results",
+        "DELETE",
+        "programme_results is append-only: rows are never deleted",
+        None,
+    ),
     ("code_pools_no_delete", "code_pools", "DELETE", "code_pools: a pool is never deleted", None),
     ("pool_codes_no_delete", "pool_codes", "DELETE", "pool_codes: codes are never deleted", None),
     (
@@ -221,10 +241,11 @@ def upgrade() -> None:
     """Add the tables."""
     add_consent()
     add_delivery()
+    add_launches(_metadata)
     connection = op.get_bind()
     _metadata.create_all(connection, checkfirst=False)
     postgres = connection.dialect.name == "postgresql"
-    for name, table, event, message, when in _GUARDS:
+    for name, table, event, message, when in (*_GUARDS, *_LAUNCH_GUARDS):
         trigger = f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW"
         condition = f" WHEN ({when})" if when and postgres else f" WHEN {when}" if when else ""
         if not postgres:
