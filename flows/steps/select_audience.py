@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from campaigns.segment_tree import And, InSet, Name
 from warehouse.facts.cohorts import LISTED
 from warehouse.facts.segment_sql import select_segment
 from warehouse.facts.triggers import trigger_moments
-from warehouse.ledger.standing import last_assigned, last_run
+from warehouse.ledger.audit import record_audit
+from warehouse.ledger.standing import LOOKED, last_assigned, last_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +61,18 @@ def trigger_window(ws: Workspace, file: CampaignFile, *, as_of: datetime) -> tup
     return (previous or as_of) - trigger.look_back, as_of
 
 
+def note_first_look(ws: Workspace, file: CampaignFile, *, as_of: datetime) -> None:
+    """Record the first run that looked for moments, which may have found nobody: the next one goes on from there."""
+    name = file.campaign.name
+    if file.campaign.audience.trigger is None:
+        return
+    with ws.ledger.read() as tx:
+        if last_run(tx, name, before=as_of + timedelta(microseconds=1)) is not None:
+            return
+    with ws.ledger.begin() as tx:
+        record_audit(tx, at=as_of, actor="run", action=LOOKED, subject=name, detail={"event": "trigger"})
+
+
 def _new_moments(ws: Workspace, file: CampaignFile, trigger: Trigger, as_of: datetime) -> pd.DataFrame:
     window = trigger_window(ws, file, as_of=as_of)
     assert window is not None  # there is a trigger
@@ -65,11 +80,11 @@ def _new_moments(ws: Workspace, file: CampaignFile, trigger: Trigger, as_of: dat
     moments = trigger_moments(ws.facts, trigger, start=window[0], end=as_of, default_zone=zone)
     with ws.ledger.read() as tx:
         assigned = last_assigned(tx, file.campaign.name, since=window[0], other_than=as_of)
-    is_new = [
-        customer not in assigned or assigned[customer] < moment
+    had = [
+        customer in assigned and assigned[customer] >= moment
         for customer, moment in zip(moments["customer_id"], moments[TRIGGERED_AT], strict=True)
     ]
-    return moments[is_new].reset_index(drop=True)
+    return moments[~np.array(had, dtype=bool)].reset_index(drop=True)
 
 
 def _narrowed(
@@ -81,5 +96,5 @@ def _narrowed(
     if 0 < len(ids) <= LISTED:
         segment = And((InSet(Name("customer_id", "text"), tuple(ids)), segment))
     frame = select_segment(ws.facts, segment, as_of=as_of, options=ws.feature_options, **more)
-    at = frame["customer_id"].map(moments.set_index("customer_id")[TRIGGERED_AT]).astype("datetime64[us, UTC]")
-    return frame.assign(**{TRIGGERED_AT: at})[at.notna()].reset_index(drop=True)
+    moments = moments.astype({"customer_id": frame["customer_id"].dtype})
+    return frame.merge(moments, on="customer_id", how="inner")  # in the order of the frame

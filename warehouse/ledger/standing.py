@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 import sqlalchemy as sa
 
@@ -22,6 +23,8 @@ _E = schema.experiments
 _O = schema.outbox
 _W = withheld
 
+LOOKED: Final = "looked for moments"
+"""What the audit calls the first run of a campaign with a trigger."""
 _OPEN_OR_GONE = ("pending", *schema.COUNTED)
 
 
@@ -73,15 +76,18 @@ def units_elsewhen(tx: sa.Connection, experiment_id: str, as_of: datetime) -> se
 
 
 def last_run(tx: sa.Connection, campaign: str, *, before: datetime) -> datetime | None:
-    """The as-of instant of the campaign's last run before an instant, of any epoch."""
-    w = schema.waves
+    """The as-of instant of the campaign's last run before an instant, of any epoch, though it found nobody at first."""
+    w, log = schema.waves, schema.audit
     query = (
         sa.select(sa.func.max(w.c.as_of))
         .select_from(w.join(_E, _E.c.experiment_id == w.c.experiment_id))
         .where(_E.c.campaign == campaign, w.c.as_of < before)
     )
-    found: datetime | None = tx.execute(query).scalar()
-    return found
+    first = sa.select(sa.func.max(log.c.at)).where(
+        log.c.subject == campaign, log.c.action == LOOKED, log.c.at < before
+    )
+    found: list[datetime | None] = [tx.execute(query).scalar(), tx.execute(first).scalar()]
+    return max((at for at in found if at is not None), default=None)
 
 
 def last_assigned(
@@ -94,7 +100,7 @@ def last_assigned(
         .where(_E.c.campaign == campaign, _A.c.assigned_at >= since, _A.c.assigned_at != other_than)
         .group_by(_A.c.customer_id)
     )
-    return dict(tx.execute(query).tuples())
+    return {customer_id: at for customer_id, at in tx.execute(query)}  # noqa: C416 - a result has keys() of its own
 
 
 def customers_at_cap(
