@@ -2,8 +2,8 @@
 
 Sizes: RETAIN_BENCH_CUSTOMERS (default 100,000), RETAIN_BENCH_ROUNDS (default 3; the best one counts, of floor and
 product alike), RETAIN_BENCH_MESSAGES (messages dispatched, default 20,000, in batches of 1,000 as a worker does).
-SQLite always; PostgreSQL where RETAIN_TEST_POSTGRES_URL, or the local default, answers. The processor's time of client and
-server stands beside the rates: on a machine with other work to do it says more than they do.
+SQLite always; PostgreSQL where RETAIN_TEST_POSTGRES_URL, or the local default, answers. The processor's time of client
+and server stands beside the rates: on a machine with other work to do it says more than they do.
 """
 
 from __future__ import annotations
@@ -287,9 +287,9 @@ class _Postgres:
     def server_cpu_s(self) -> float:
         import psycopg
 
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'retain-ledger' AND datname = %s"
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'retain-ledger' AND datname = ANY(%s)"
         with psycopg.connect(_plain(self.server)) as admin:
-            pids = [row[0] for row in admin.execute(query, (self.made[-1],))]
+            pids = [row[0] for row in admin.execute(query, (self.made,))]
         ticks = 0
         for pid in pids:
             stat = Path(f"/proc/{pid}/stat")  # a server elsewhere has none here
