@@ -12,6 +12,7 @@ from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.exits import record_exits
 from warehouse.ledger.guards import GUARDS
+from warehouse.ledger.programme import record_holdout, record_programme
 from warehouse.ledger.results import append_decision, record_look, record_measurement
 from warehouse.ledger.schema import STATES, TRANSITIONS
 from warehouse.ledger.suppressions import release_suppression, suppress
@@ -44,6 +45,8 @@ def fill(ledger: Ledger) -> None:
             tx, experiment_id, decided_at=T0, verdict="keep_testing", arm=None, rule_version="1", evidence={}
         )
         record_audit(tx, at=T0, actor="me", action="looked", subject=experiment_id)
+        record_holdout(tx, "salt", 0.1, at=T0)
+        record_programme(tx, {"n": 1}, measured_at=T0)
         tx.execute(sa.text("UPDATE experiments SET status = 'ended', ended_at = :at"), {"at": T0.isoformat()})
 
 
@@ -54,7 +57,12 @@ def test_every_guard_refuses_what_it_says(ledger: Ledger) -> None:
             statement = f"DELETE FROM {guard.table}"
         else:
             columns = guard.event.removeprefix("UPDATE").removeprefix(" OF ").split(", ")
-            column = columns[0] or {"exits": "reason", "assignments": "arm"}.get(guard.table, "experiment_id")
+            column = columns[0] or {
+                "exits": "reason",
+                "assignments": "arm",
+                "holdout_periods": "salt",
+                "programme_results": "measured_at",
+            }.get(guard.table, "experiment_id")
             if guard.table in ("message_events", "audit"):
                 column = "at"
             statement = f"UPDATE {guard.table} SET {column} = {VALUES.get(column, column)}"
