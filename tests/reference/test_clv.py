@@ -65,3 +65,21 @@ def test_order_values_of_repeat_buyers_are_fitted(history: pd.DataFrame) -> None
     assert fit.q > 1.0
     population = fit.p * fit.gamma / (fit.q - 1.0)
     assert population == pytest.approx(buyers.value.mean(), rel=0.06)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.8, 2.5), (2.0, 5.0), (0.1, 1.0), (5.0, 1e5)])
+def test_orders_of_near_poisson_customers_continue_those_of_the_formula(a: float, b: float) -> None:
+    """On either side of r = 500 the formula and the integral agree: what is computed differs, the mean does not."""
+    history = (np.array([0, 1, 3, 10]), np.array([0.0, 10.0, 20.0, 60.0]), np.full(4, 70.0))
+    below, above = (BgNbd(r, r * 10.0, a, b, 0.0).expected_orders(30.0, *history) for r in (489.9, 500.1))
+    assert above == pytest.approx(below, rel=1e-3)
+
+
+def test_a_fit_in_which_all_buy_at_one_rate_has_finite_orders_of_that_rate() -> None:
+    """r = 160,000 was fitted to a shop whose customers were all alike; the hypergeometric function overflows there."""
+    model = BgNbd(1.6e5, 1.6e6, 0.5, 1e7, 0.0)  # hardly anybody leaves: a tenth of a purchase a day
+    orders = model.expected_orders(90.0, np.array([0, 5]), np.array([0.0, 60.0]), np.array([70.0, 70.0]))
+    assert orders == pytest.approx([9.0, 9.0], rel=1e-3)
+    leaving = BgNbd(1.6e5, 1.6e6, 0.5, 3.0, 0.0).expected_orders(90.0, 4, 65.0, 70.0)
+    assert np.isfinite(leaving)
+    assert 0.0 < float(leaving) < 9.0
