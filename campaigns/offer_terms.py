@@ -169,7 +169,7 @@ class Points(_Costly):
     bonus: int | None = Field(default=None, ge=1)
     """So many points extra."""
     earned: Literal["purchase", "message"] = "purchase"
-    """When the bonus is earned: with the first purchase (with the code, where there is one), or by the message itself."""
+    """When the bonus is earned: with the first purchase (with its code, if it has one), or by the message itself."""
     expire_after: PositiveDuration | None = None
     """How long the points hold after they were earned; without it for ever."""
 

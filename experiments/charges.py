@@ -30,9 +30,9 @@ def charge(
     """The moments after each of some units was charged its cost in a column; all other units are charged nothing.
 
     `costs` has one entry a charged unit, `values` the units' entries in every column of the moments, in the same order.
-    With x' = x - c: sum(x' - m')(y - my) = sum(x - m)(y - my) - sum(c y) + sum(c) my, and in the same way for the square
-    and the cube. Checked against rows by tests/experiments/test_charges.py. Raises ExperimentError where a column of the
-    moments has no values.
+    With x' = x - c: sum(x' - m')(y - my) = sum(x - m)(y - my) - sum(c y) + sum(c) my, and so for square and cube.
+    Checked against rows by tests/experiments/test_charges.py. Raises ExperimentError where a column of the moments has
+    no values.
     """
     if missing := sorted(set(moments.columns) - set(values)):
         raise ExperimentError(f"charge: the columns {', '.join(missing)} have no values of the charged units")

@@ -73,4 +73,5 @@ def show_redemptions(redemptions: Mapping[str, Any] | None) -> None:
         say(f"{late:,} orders bear a code whose offer had ended: the shop still takes it")
     if redemptions["leaks"]:
         leaks = ", ".join(f"{arm} {n:,}" for arm, n in redemptions["leaks"].items())
-        say(f"codes used by customers whom they were not for: {leaks} ({percent(redemptions['leaked_share'])} of orders)")
+        share = percent(redemptions["leaked_share"])
+        say(f"codes used by customers whom they were not for: {leaks} ({share} of the orders with a code)")

@@ -16,6 +16,7 @@ from warehouse.ledger.audit import record_audit
 from warehouse.ledger.code_pools import code_key, own_codes
 from warehouse.ledger.experiments import experiments
 from warehouse.ledger.points import (
+    Kind,
     Posting,
     freeze,
     frozen_customers,
@@ -130,7 +131,7 @@ class _Account:
         in_time = self.ends_us is None or order.ordered_us < self.ends_us
         return order.amount >= 0 and in_time and (self.code is None or order.code == code_key(self.code))
 
-    def posting(self, kind: Any, cause: str, points: int, at_us: int, order_id: str | None) -> Posting:
+    def posting(self, kind: Kind, cause: str, points: int, at_us: int, order_id: str | None) -> Posting:
         """A posting of this account; `cause` tells it from all others of its kind."""
         at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(at_us))
         holds = self.terms.expire_after if points > 0 else None
@@ -161,7 +162,8 @@ def _owed_by_wave(ws: Workspace, wave: WaveRow, now: datetime) -> Iterator[Posti
         if offer is None or not isinstance(offer.terms, Points):
             continue
         own = ends.get(customer)
-        over = [at for at in (offer_ends_at(offer, as_of=wave.assigned_at), own and own.expires_at) if at is not None]
+        code_end = None if own is None else own.expires_at
+        over = [at for at in (offer_ends_at(offer, as_of=wave.assigned_at), code_end) if at is not None]
         ends_us = to_us(min(over)) if over else None
         accounts[customer] = _Account(wave, customer, offer, offer.terms, code, ends_us, now)
     if not accounts:
@@ -181,9 +183,9 @@ def _owed(
         points, at_us = terms.bonus or 0, to_us(account.wave.assigned_at)
         yield account.posting("bonus", account.customer_id, points, at_us, None)
         return
-    rows = [] if orders is None else list(orders.itertuples(index=False))
+    rows: list[Any] = [] if orders is None else list(orders.itertuples(index=False))
     earned: list[tuple[Any, Posting]] = []
-    kind = "bonus" if terms.multiplier is None else "multiplier"
+    kind: Kind = "bonus" if terms.multiplier is None else "multiplier"
     for order in rows:
         order_id = str(order.order_id)
         cause = account.customer_id if kind == "bonus" else order_id

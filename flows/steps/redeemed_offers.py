@@ -164,7 +164,8 @@ class _Work:
         for customer, arm, offer, code, reached in rows.itertuples(index=False):
             over = self._offer_end(offer, start)
             own = ends.get(customer)
-            known = [moment for moment in (over, own and own.expires_at) if moment is not None]
+            code_end = None if own is None else own.expires_at
+            known = [moment for moment in (over, code_end) if moment is not None]
             ends_us = to_us(min(known)) if known else to_us(end)
             self.made[customer] = Made(wave.wave_id, arm, offer, code, bool(reached), to_us(start), to_us(end), ends_us)
             count = self.counts.setdefault((arm, offer), OfferCount())

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from retain.commands.operation import ByOption, ReasonOption
+from retain.commands.operation import ReasonOption
 from retain.opening import opened
-from retain.options import CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import ByOption, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, say
 from retain.stock import show_stock
 

@@ -179,7 +179,7 @@ PERCENT = {"kind": "percent_off", "text": "t", "percent": "10%", "cost": COST}
 CUP = {"kind": "gift", "item": "a cup", "text": "a cup", "cost": COST}
 
 
-def tiered(by: str, least: dict[str, str] | None = None, **tiers: object) -> dict[str, object]:
+def tiered(by: str, least: dict[str, str] | None = None, **tiers: object) -> dict[str, Any]:
     return {"kind": "tiered", "by": by, "tiers": tiers} | ({} if least is None else {"least": least})
 
 

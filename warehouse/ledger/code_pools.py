@@ -200,7 +200,7 @@ def usable(tx: sa.Connection, pool: str, *, until: datetime) -> int:
 def code_rows(tx: sa.Connection, codes: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """What is known of codes: key -> pool, experiment_id, customer_id, expires_at; unknown codes are left out."""
     found = _lookup(tx, [code_key(code) for code in codes])
-    return {key: dict(row._mapping) for key, row in found.items()}  # noqa: SLF001 - SQLAlchemy's name for it
+    return {key: dict(row._mapping) for key, row in found.items()}
 
 
 def reserved_codes(tx: sa.Connection, experiment_id: str) -> list[tuple[str, str]]:

@@ -84,7 +84,7 @@ def run(ws: Workspace, monday: datetime) -> dict[str, str | None]:
         deliver_messages(ws, now=monday + timedelta(days=day), worker="t")
     with ws.ledger.read() as tx:
         rows = tx.execute(sa.text("SELECT customer_id, code FROM outbox WHERE arm = 'mail' ORDER BY customer_id"))
-        return {customer: code for customer, code in rows}
+        return {row.customer_id: row.code for row in rows}
 
 
 def order(ws: Workspace, rows: list[tuple[str, str, datetime, float, str | None]], *, status: str = "") -> None:
@@ -154,7 +154,8 @@ def test_each_tier_is_said_and_counted_for_itself(shop: Shop, monday: datetime) 
     ws = campaign_shop(shop, tiers)
     codes = run(ws, monday)
     with ws.ledger.read() as tx:
-        tier_of = dict(tx.execute(sa.text("SELECT DISTINCT customer_id, offer FROM outbox WHERE arm = 'mail'")).all())
+        rows = tx.execute(sa.text("SELECT DISTINCT customer_id, offer FROM outbox WHERE arm = 'mail'"))
+        tier_of: dict[str, str] = {row.customer_id: row.offer for row in rows}
     assert {"ten/gold", "ten/member"} <= set(tier_of.values())
     at = monday + timedelta(days=5)
     order(ws, [(f"R{n}", c, at, 30.0, code) for n, (c, code) in enumerate(codes.items())])

@@ -204,5 +204,6 @@ def test_a_posting_cannot_be_changed_or_removed_even_by_hand(shop: Shop, monday:
     ("multiplier", "amount", "points"), [(2.0, 10.0, 10), (1.1, 30.0, 3), (1.5, 9.99, 4), (3.0, 0.0, 0), (2.0, 0.5, 0)]
 )
 def test_points_above_the_usual_are_rounded_down(multiplier: float, amount: float, points: int) -> None:
-    terms = Points.model_construct(multiplier=multiplier, bonus=None)
+    cost = {"redeemed": "1%", "value": "1 EUR"}
+    terms = Points.model_validate({"kind": "points", "text": "t", "cost": cost, "multiplier": multiplier})
     assert points_of_order(terms, amount, per_hundred=100, first=False) == points
