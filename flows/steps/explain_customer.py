@@ -159,10 +159,16 @@ def _messages(history: CustomerHistory) -> list[dict[str, Any]]:
         {
             "at": row["at"].isoformat(),
             "what": f"{row['message_key']}: {row['event']}",
-            "why": row["reason"] or row["provider_code"] or "",
+            "why": _in_words(row["reason"]) or row["provider_code"] or "",
         }
         for row in history.events
     ]
+
+
+def _in_words(reason: str | None) -> str | None:
+    """A reason of the claim, in words where it is one that planning has too."""
+    told = {"capped", "outranked", "global_holdout"}
+    return f"{reason}: {REASONS[reason]}" if reason in told and reason is not None else reason
 
 
 def _wishes(history: CustomerHistory) -> list[dict[str, Any]]:

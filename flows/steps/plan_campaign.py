@@ -116,6 +116,7 @@ def plan_campaign(
     allocation = allocate_wave(ws, design, epoch, as_of=as_of)
     plan = make_plan(candidates, standing, _share_out(rules, allocation))
     units = _count_units(plan, campaign)
+    notes += _say_households(file, candidates)
     treated = [units[arm] for arm, weight in campaign.weights if arm != CONTROL and weight > 0]
     past = find_past(ws, file, design, as_of=as_of, members=candidates["customer_id"])
     power = expect_power(past.moments, design, n_arm=min(treated, default=0), n_control=units[CONTROL])
@@ -236,6 +237,13 @@ def plan_hash(summary: dict[str, Any], messages: pd.DataFrame) -> str:
 def _count_arms(plan: Plan, campaign: Campaign) -> dict[str, int]:
     found = plan.assignments["arm"].value_counts()
     return {arm: int(found.get(arm, 0)) for arm, _ in campaign.weights}
+
+
+def _say_households(file: CampaignFile, candidates: pd.DataFrame) -> list[str]:
+    """What to say where households are drawn and nobody has one."""
+    if file.campaign.experiment.unit != "household" or candidates.empty or candidates["household_id"].notna().any():
+        return []
+    return ["nobody of the audience has a household_id, so everybody is a household alone; load the column household_id"]
 
 
 def _count_units(plan: Plan, campaign: Campaign) -> dict[str, int]:

@@ -181,3 +181,13 @@ def test_a_window_counts_instants_and_a_day_counts_dates() -> None:
     sent = Sent(late, "sms")
     assert rolling.counts(sent, late + 20 * MINUTE, "UTC")
     assert not calendar.counts(sent, late + 20 * MINUTE, "UTC")
+
+
+def test_a_message_that_lost_its_place_says_that_it_was_outranked(sqlite_ledger: Ledger) -> None:
+    promise(sqlite_ledger)
+    drain(sqlite_ledger, rules_with([Cap(1, 7 * DAY)]), MIDDAY)
+    query = sa.select(outbox.c.reason, outbox.c.state).where(outbox.c.state != "sent")
+    with sqlite_ledger.read() as tx:
+        told = {tuple(row) for row in tx.execute(query)}
+    assert told <= {("outranked", "pending"), ("capped", "pending")}
+    assert ("outranked", "pending") in told

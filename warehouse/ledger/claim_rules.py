@@ -115,11 +115,11 @@ class Candidate(NamedTuple):
 
 @dataclass(slots=True)
 class Verdicts:
-    """What becomes of the candidates of one round: claimed, skipped (why), deferred (until when)."""
+    """What becomes of the candidates of one round: claimed, skipped (why), deferred (until when, and why)."""
 
     claimed: list[Candidate] = field(default_factory=list)
     skipped: list[tuple[Candidate, str]] = field(default_factory=list)
-    deferred: list[tuple[Candidate, datetime]] = field(default_factory=list)
+    deferred: list[tuple[Candidate, datetime, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,36 +169,59 @@ def judge(
 
     After `limit` claimed the others are left for another round.
     """
-    verdicts, rules, holdout = Verdicts(), known.rules, known.holdout
-    times = {customer: list(sent) for customer, sent in known.recent.items()}
+    verdicts, rules = Verdicts(), known.rules
+    room = _Room(known, now)
     spent = dict(known.used)
     for candidate in sorted(candidates, key=lambda row: rules_of(rules, row.experiment_id).rank):
         if limit is not None and len(verdicts.claimed) >= limit:
             break
-        campaign = campaign_of(candidate.experiment_id)
-        rule = rules_of(rules, candidate.experiment_id)
-        sent = times.setdefault(candidate.customer_id, [])
-        sending = Sent(now, candidate.channel, known.topics.get(candidate.experiment_id))
-        free_at = _free_at(rule.caps, sent, sending, candidate.zones) if rule.caps else None
+        campaign, rule = campaign_of(candidate.experiment_id), rules_of(rules, candidate.experiment_id)
         messages_left, cost_left = _left(rule, spent[campaign])
-        if holdout is not None and holdout.holds(candidate.customer_id):
+        free_at, reason = room.of(candidate, rule)
+        if known.holdout is not None and known.holdout.holds(candidate.customer_id):
             verdicts.skipped.append((candidate, "global_holdout"))
         elif candidate.suppressed:
             verdicts.skipped.append((candidate, "suppressed"))
         elif candidate.left_by is not None:
             verdicts.skipped.append((candidate, candidate.left_by))
         elif free_at is not None and (rule.when_capped == "skip" or free_at >= candidate.expires_at):
-            verdicts.skipped.append((candidate, "capped"))
+            verdicts.skipped.append((candidate, reason))
         elif free_at is not None:
-            verdicts.deferred.append((candidate, free_at))
+            verdicts.deferred.append((candidate, free_at, reason))
         elif messages_left < 1 or cost_left < candidate.cost_micros:
             if rule.over_budget == "skip":
                 verdicts.skipped.append((candidate, "over_budget"))
         else:
             verdicts.claimed.append(candidate)
-            sent.append(sending)
+            room.use(candidate, rule)
             spent[campaign] = (spent[campaign][0] + 1, spent[campaign][1] + candidate.cost_micros)
     return verdicts
+
+
+class _Room:
+    """What the caps leave each customer, as the messages of one round use it up."""
+
+    def __init__(self, known: Known, now: datetime) -> None:
+        self._known, self._now = known, now
+        self._sent = {customer: list(sent) for customer, sent in known.recent.items()}
+        self._won: dict[str, tuple[float, float]] = {}
+
+    def of(self, candidate: Candidate, rule: CampaignRules) -> tuple[datetime | None, str]:
+        """Give the first instant that has room (None: now), and why not now: capped, or outranked in this round."""
+        customer, sending = candidate.customer_id, self._sending(candidate)
+        free_at = _free_at(rule.caps, self._sent.get(customer, ()), sending, candidate.zones)
+        if free_at is None:
+            return None, ""
+        had_room = _free_at(rule.caps, self._known.recent.get(customer, ()), sending, candidate.zones) is None
+        return free_at, "outranked" if had_room and self._won.get(customer, rule.rank) < rule.rank else "capped"
+
+    def use(self, candidate: Candidate, rule: CampaignRules) -> None:
+        """Count a message that was claimed."""
+        self._sent.setdefault(candidate.customer_id, []).append(self._sending(candidate))
+        self._won.setdefault(candidate.customer_id, rule.rank)
+
+    def _sending(self, candidate: Candidate) -> Sent:
+        return Sent(self._now, candidate.channel, self._known.topics.get(candidate.experiment_id))
 
 
 def _left(rules: CampaignRules, used: tuple[int, int]) -> tuple[float, float]:

@@ -265,14 +265,14 @@ def _write(tx: sa.Connection, verdicts: Verdicts, request: ClaimRequest) -> list
         _O,
         "message_key",
         {
-            "message_key": [row.message_key for row, _ in deferred],
-            "reason": ["capped"] * len(deferred),
-            "not_before": [instant_text(until) for _, until in deferred],
+            "message_key": [row.message_key for row, _, _ in deferred],
+            "reason": [reason for _, _, reason in deferred],
+            "not_before": [instant_text(until) for _, until, _ in deferred],
             "updated_at": [now] * len(deferred),
         },
     )
     told = [("skipped", "skipped", row, reason) for row, reason in skipped]
-    told += [("deferred", "pending", row, "capped") for row, _ in deferred]
+    told += [("deferred", "pending", row, reason) for row, _, reason in deferred]
     append_events(
         tx,
         [

@@ -166,3 +166,19 @@ def test_control_stays_control_and_the_winner_never_gets_it_back(shop: Shop, mon
     with ws.ledger.read() as tx:
         written = set(tx.execute(sa.select(outbox.c.customer_id)).scalars())
     assert not written & {customer for customer, arm in before.items() if arm == "control"}
+
+
+def test_explain_says_in_words_who_took_the_place_of_a_message(shop: Shop, monday: datetime) -> None:
+    ws = shop(customers=40, campaign=ONE_MAIL)
+    add(ws, "news", ("priority: 0", "priority: 3"))
+    for name in ("back", "news"):
+        run_campaign(ws, name, as_of=monday)
+        path = ws.root / "campaigns" / "book" / f"{name}.yaml"
+        path.write_text(path.read_text() + "caps: {per_customer: 1 per 7 days}\n")
+    ws.__dict__.pop("usable_book", None)
+    deliver_messages(ws, now=monday + timedelta(hours=1), worker="test")
+    both = {customer for customer, arm in arms_of(ws, "back").items() if arm == "mail"}
+    both &= {customer for customer, arm in arms_of(ws, "news").items() if arm == "mail"}
+    story = explain_customer(ws, "back", min(both), now=monday + DAY)
+    why = [event["why"] for event in story["events"]]
+    assert any(reason.startswith("outranked: goes to a campaign of higher priority") for reason in why), why
