@@ -132,8 +132,12 @@ def _or(choices: Sequence[str]) -> str:
 def _real(location: Sequence[str | int], raw: object) -> Location:
     """The location without the names of union members that pydantic puts between."""
     real: list[str | int] = []
-    node = raw
+    node, is_new = raw, True
     for i, part in enumerate(location):
+        if is_new and i + 1 < len(location) and isinstance(node, Mapping) and node.get("kind") == part:
+            is_new = False
+            continue  # the member's name, even where the member has a key of the same name (kind: pool, pool: NAME)
+        is_new = True
         match node:
             case Mapping() if part in node:
                 node = node[part]

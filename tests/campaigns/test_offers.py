@@ -278,7 +278,7 @@ def test_an_amount_falls_into_the_highest_tier_that_begins_at_or_below_it(amount
             "x.code: a bonus that is earned by the message needs no code",
         ),
         ({**PERCENT, "code": {"kind": "pool"}}, 'x.code: the key "pool" is missing'),
-        ({**PERCENT, "code": {"kind": "pool", "pool": "A b"}}, "x.code.pool: "),
+        ({**PERCENT, "code": {"kind": "pool", "pool": "A b"}}, "x.code.pool: expected lower-case letters"),
         ({**PERCENT, "code": "BACK10"}, 'x.code: expected a mapping of keys and values, got "BACK10"'),
         (
             {**PERCENT, "code": {"kind": "shared", "value": "back 10"}},
