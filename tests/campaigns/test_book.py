@@ -118,8 +118,8 @@ def test_every_problem_of_every_file_is_named_with_line_and_column_in_one_pass(w
         " offers.yaml has ten-percent",
         'winback.yaml:16:24: arms.ten-percent.steps[1].templte: unknown key (did you mean "template"?)',
         'winback.yaml:18:5: arms.double-points.weigth: unknown key (did you mean "weight"?)',
-        'winback.yaml:20:53: arms.double-points.steps[0].unless: "clicked" is not supported yet; use purchased, or leave'
-        " the key out",
+        "winback.yaml:20:53: arms.double-points.steps[0].unless: nothing has been sent before the first message, so nobody"
+        " can have clicked",
         "winback.yaml:22:1: owner: duplicate key (first on line 21); keep one of them",
     ]
 
