@@ -41,6 +41,21 @@ def test_deliver_sends_what_may_leave_and_status_adds_up(queued: Path, retain: C
     assert retain("status").out.startswith(f"{CAMPAIGN}:1 (running)")
 
 
+def test_a_paused_channel_is_shown_with_its_reason_and_how_to_let_it_go_on(queued: Path, retain: Cli) -> None:
+    scope = f"{CAMPAIGN}/sms"
+    assert retain("pause", scope, "--by", "ann", "--reason", "the gateway").out == f"{scope}: paused\n"
+    shown = retain("status")
+    assert f"{scope} is paused by ann since" in shown.err
+    assert f"the gateway; to let it go on: retain resume '{scope}'" in shown.err
+    (because,) = retain("status", "--json").json["experiments"][0]["paused_because"]
+    assert (because["scope"], because["by"], because["reason"]) == (scope, "ann", "the gateway")
+    assert retain("deliver", "--json", "--now", "2026-03-02T10:00").json["paused"] == {scope: "the gateway"}
+    assert retain("resume", scope).out == f"{scope}: goes on\n"
+    assert retain("status", "--json").json["experiments"][0]["paused_because"] == []
+    wrong = retain("pause", f"{CAMPAIGN}/fax")
+    assert (wrong.code, "expected one of sms, email, push behind the slash" in wrong.err) == (1, True)
+
+
 def test_nothing_leaves_while_paused(queued: Path, retain: Cli) -> None:
     assert retain("pause", CAMPAIGN, "--by", "me", "--reason", "wrong price").out == f"{CAMPAIGN}: paused\n"
     assert retain("pause", CAMPAIGN).out == f"{CAMPAIGN}: was paused already\n"
