@@ -1,8 +1,8 @@
 """Each customer's best hour on a channel: learned from what they opened, clicked, bought and visited, and when.
 
-What is known is kept in hours of UTC and turned into the customer's local hour when a run is planned. A customer of whom
-nothing is known gets the hour most others have (the crowd's); where there is no crowd either, any hour of the window.
-A share chosen by hash explores: its members get any hour, so that the hours nobody is sent at are learned too.
+What is known is kept in hours of UTC and turned into the customer's local hour when a run is planned. A customer of
+whom nothing is known gets the hour most others have (the crowd's); where there is no crowd either, any hour of the
+window. A share chosen by hash explores: its members get any hour, so that other hours are learned too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def column_of(channel: str) -> str:
 def learn_hours(customer_ids: Sequence[str], habits: NDArray[np.float64], deeds: pd.DataFrame) -> NDArray[np.float64]:
     """The best hour of UTC of each customer (0 to 23, nan where nothing is known), in the given order.
 
-    `habits`: the hour of most purchases and visits (nan: none). `deeds`: customer_id, hour, kind ("open" or "click"), n:
-    what the customer did with earlier messages of the channel. Neighbouring hours lend each other half their weight;
+    `habits`: the hour of most purchases and visits (nan: none). `deeds`: customer_id, hour, kind ("open" or "click"),
+    n: what the customer did with earlier messages of the channel. Neighbouring hours lend each other half their weight;
     of equals the earliest wins.
     """
     import pandas as pd

@@ -37,7 +37,7 @@ def wants_best_hour(campaign: Campaign) -> bool:
 
 
 def describe_rules(plan: Plan) -> dict[str, Any]:
-    """What decided the moments of a plan: zones by source, the share that is guessed, legal packs, versions of rules."""
+    """What decided the moments of a plan: zones by source, the share guessed, legal packs, versions of the rules."""
     total = sum(plan.zone_sources.values())
     guessed = sum(plan.zone_sources.get(source, 0) for source in FALLBACKS)
     kinds = plan.messages.groupby(["place", "zones", "channel"], sort=True).size()

@@ -14,4 +14,4 @@ _O = schema.outbox
 def places_of(tx: sa.Connection, keys: Sequence[str]) -> dict[str, str]:
     """Give the place of each message ("US-TX", "FR", or "" where only its zones are known) by message key."""
     query = sa.select(_O.c.message_key, _O.c.place).where(dialect.among(tx, _O.c.message_key, keys))
-    return {key: place for key, place in tx.execute(query).all()}
+    return {row.message_key: row.place for row in tx.execute(query)}
