@@ -18,9 +18,7 @@ EVERYBODY: Final = "True"
 class Audience(Part):
     """Whom the campaign is for."""
 
-    segment: str = Field(
-        default=EVERYBODY, examples=["lapsing", "recency_days >= 90 and orders >= 2"], min_length=1
-    )
+    segment: str = Field(default=EVERYBODY, examples=["lapsing", "recency_days >= 90 and orders >= 2"], min_length=1)
     """A named segment of segments.yaml, or an expression over the features (`retain features` lists them). Beside a
     trigger it may be left out."""
     trigger: Trigger | None = None
@@ -44,9 +42,7 @@ class Caps(Part):
     per_customer: Annotated[
         dict[CapScope, Annotated[tuple[Cap, ...], BeforeValidator(one_or_more), Field(min_length=1)]],
         BeforeValidator(for_all),
-        either(
-            CAP_PATTERN, "2 per 7 days", {"sms": ["1 per day", "2 per 7 days"], "all": "3 per week"}, several=True
-        ),
+        either(CAP_PATTERN, "2 per 7 days", {"sms": ["1 per day", "2 per 7 days"], "all": "3 per week"}, several=True),
     ] = Field(default_factory=dict)
     """At most so many messages within any such time ("2 per 7 days", "1 per 24 hours"), or in a calendar day or week of
     the customer's own zone ("1 per day", "3 per week", from Monday). One cap or a list; for all messages together, per

@@ -147,9 +147,7 @@ def _check_guardrails(guardrails: Mapping[str, Any]) -> Iterator[Issue]:
             yield Issue(location, "give exactly one of max_increase and max_decrease", at_key=True)
         metric = METRICS.get(name)
         if metric is not None and metric.kind == "survival":
-            message = (
-                f"{name} follows customers whose window is still open: no size can be planned for a margin of it"
-            )
+            message = f"{name} follows customers whose window is still open: no size can be planned for a margin of it"
             yield Issue(location, f"{message}; report it under metrics, and guard repurchase or retained", at_key=True)
             continue
         if metric is None or len(given) != 1:
@@ -224,7 +222,9 @@ def _check_crowding(raw: Mapping[str, Any]) -> Iterator[Issue]:
     """A time of rest after a layer needs the layer."""
     audience = _mapping(raw.get("audience"))
     if "cool_off" in audience and "exclusive" not in audience:
-        message = "rests after campaigns of the layer, and audience.exclusive names none; name it, or set policy.cool_off"
+        message = (
+            "rests after campaigns of the layer, and audience.exclusive names none; name it, or set policy.cool_off"
+        )
         yield Issue(("audience", "cool_off"), f"{message} in retain.toml for all campaigns", at_key=True)
 
 

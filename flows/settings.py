@@ -45,7 +45,9 @@ _NOT_HERE: Final = "{}: a secret does not belong in a file; take it out and set 
 class SettingsError(Exception):
     """A setting is wrong: says which, where it came from and what was expected."""
 
+
 OfferKind = Literal["percent_off", "amount_off", "free_shipping", "points", "gift", "bundle", "upgrade", "none"]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -296,7 +298,7 @@ class Settings(BaseSettings):
     )
     old_secrets: tuple[SecretStr, ...] = Field(
         default=(),
-        description='keys of former times, whose unsubscribe links stay valid and whose suppressed addresses stay out: '
+        description="keys of former times, whose unsubscribe links stay valid and whose suppressed addresses stay out: "
         'RETAIN_OLD_SECRETS=["...", "..."]',
     )
     public_url: Address = Field(

@@ -103,12 +103,14 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     times = describe_times(design, collected) if design.unit == "customer" else None
     results = with_times(compare_outcomes(design, collected), times)
     redeemed = collect_redeemed(ws, design, collected)
-    charged = {
-        wave.wave.wave_id: charge_margin(ws, design, wave, redeemed) for wave in collected.mature_waves
-    }
+    charged = {wave.wave.wave_id: charge_margin(ws, design, wave, redeemed) for wave in collected.mature_waves}
     health = examine_health(ws, design, collected, now=now)
     prior = find_prior(ws, design, results, now=now)
-    posteriors = describe_posteriors(design, collected, results, prior) if wants_bayesian(ws, campaign) and design.unit == "customer" else []
+    posteriors = (
+        describe_posteriors(design, collected, results, prior)
+        if wants_bayesian(ws, campaign) and design.unit == "customer"
+        else []
+    )
     views = {"survival": times, **_views(ws, design, collected)}
     views |= {"bayesian": posteriors, "circumstances": health.circumstances}
     views |= {"redemptions": redeemed.to_json()}

@@ -137,9 +137,7 @@ def plan_campaign(
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
 
 
-def _plan_once(
-    ws: Workspace, known: dict[str, Plan], may_refuse: bool, name: str, as_of: datetime
-) -> Plan:
+def _plan_once(ws: Workspace, known: dict[str, Plan], may_refuse: bool, name: str, as_of: datetime) -> Plan:
     """A competing campaign's plan, made once for each question."""
     if name not in known:
         known[name] = plan_campaign(ws, name, as_of=as_of, may_refuse=may_refuse, known=known).plan
@@ -243,7 +241,9 @@ def _say_households(file: CampaignFile, candidates: pd.DataFrame) -> list[str]:
     """What to say where households are drawn and nobody has one."""
     if file.campaign.experiment.unit != "household" or candidates.empty or candidates["household_id"].notna().any():
         return []
-    return ["nobody of the audience has a household_id, so everybody is a household alone; load the column household_id"]
+    return [
+        "nobody of the audience has a household_id, so everybody is a household alone; load the column household_id"
+    ]
 
 
 def _count_units(plan: Plan, campaign: Campaign) -> dict[str, int]:

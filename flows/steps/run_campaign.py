@@ -13,6 +13,7 @@ from flows.steps.plan_campaign import plan_campaign
 if TYPE_CHECKING:
     from flows.wiring import Workspace
 
+
 def run_campaign(
     ws: Workspace,
     name: str,

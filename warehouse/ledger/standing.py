@@ -83,16 +83,12 @@ def last_run(tx: sa.Connection, campaign: str, *, before: datetime) -> datetime 
         .select_from(w.join(_E, _E.c.experiment_id == w.c.experiment_id))
         .where(_E.c.campaign == campaign, w.c.as_of < before)
     )
-    first = sa.select(sa.func.max(log.c.at)).where(
-        log.c.subject == campaign, log.c.action == LOOKED, log.c.at < before
-    )
+    first = sa.select(sa.func.max(log.c.at)).where(log.c.subject == campaign, log.c.action == LOOKED, log.c.at < before)
     found: list[datetime | None] = [tx.execute(query).scalar(), tx.execute(first).scalar()]
     return max((at for at in found if at is not None), default=None)
 
 
-def last_assigned(
-    tx: sa.Connection, campaign: str, *, since: datetime, other_than: datetime
-) -> dict[str, datetime]:
+def last_assigned(tx: sa.Connection, campaign: str, *, since: datetime, other_than: datetime) -> dict[str, datetime]:
     """Whom the campaign's runs assigned since an instant, and when last; the run as of `other_than` is left out."""
     query = (
         sa.select(_A.c.customer_id, sa.func.max(_A.c.assigned_at))

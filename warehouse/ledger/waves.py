@@ -375,7 +375,18 @@ def _insert(tx: sa.Connection, wave: Wave, people: pd.DataFrame, messages: pd.Da
             "turn": turns,
             **{
                 name: frames.texts(messages[name])
-                for name in ("arm", "channel", "fallback", "template", "offer", "code", "locale", "unless", "zones", "place")
+                for name in (
+                    "arm",
+                    "channel",
+                    "fallback",
+                    "template",
+                    "offer",
+                    "code",
+                    "locale",
+                    "unless",
+                    "zones",
+                    "place",
+                )
             },
             **{name: frames.instants(messages[name]) for name in ("not_before", "closes_at", "expires_at")},
             "cost_micros": frames.integers(messages["cost_micros"]),
