@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from experiments.health import (
     srm_within,
 )
 from experiments.multiplicity import bonferroni
+from flows.steps.campaign_interactions import describe_interactions
 from warehouse.facts.outcomes import COVARIATES
 from warehouse.ledger.overlaps import late_share, overlapping
 from warehouse.ledger.results import measurements
@@ -43,11 +45,14 @@ def examine_health(ws: Workspace, design: Design, collected: Collected, *, now: 
     """Every check as of `now`.
 
     Numbers: srm_p, srm_analysed_p, srm_wave_p (smallest over the waves, adjusted), balance_p, contamination,
-    crossover, delivery_gap, overlap_p (smallest over other experiments, adjusted), overlap_share (largest share of our
+    crossover, delivery_gap, overlap_p (smallest over other experiments, adjusted), interaction_p (does the effect
+    differ among those whom another experiment treated; smallest, adjusted), overlap_share (largest share of our
     customers whom another experiment treats), late_messages, late_orders, calendar_events. None: nothing to test.
     """
     shares = {arm: counted.reached / counted.assigned for arm, counted in collected.running.items() if counted.assigned}
     overlaps = _overlaps(ws, design, collected)
+    crossed = describe_interactions(ws, design, collected, [found["experiment"] for found in overlaps])
+    overlaps = [{**found, "interaction": crossed.get(found["experiment"], [])} for found in overlaps]
     calendar = _calendar(ws, design, collected)
     by_wave = _split_of_waves(design, collected)
     with ws.ledger.read() as tx:
@@ -56,6 +61,7 @@ def examine_health(ws: Workspace, design: Design, collected: Collected, *, now: 
         "srm_wave_p": min((p for p in by_wave.values() if p is not None), default=None),
         "delivery_gap": delivery_gap(shares, control=design.control),
         "overlap_p": _smallest(overlaps),
+        "interaction_p": _smallest_interaction(crossed),
         "overlap_share": max((found["share"] for found in overlaps), default=0.0),
         "late_messages": late_messages,
         "late_orders": _late_orders(ws, design, collected, now=now),
@@ -146,6 +152,11 @@ def _overlaps(ws: Workspace, design: Design, collected: Collected) -> list[dict[
             }
         )
     return found
+
+
+def _smallest_interaction(crossed: Mapping[str, list[dict[str, Any]]]) -> float | None:
+    known = [row["p_adjusted"] for tests in crossed.values() for row in tests if row["p_adjusted"] is not None]
+    return min(known, default=None)
 
 
 def _smallest(overlaps: list[dict[str, Any]]) -> float | None:

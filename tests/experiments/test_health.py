@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.aggregates import Moments
 from experiments.errors import ExperimentError
-from experiments.health import CalendarEvent, events_in_window, lateness, overlap
+from experiments.health import CalendarEvent, events_in_window, interaction, lateness, overlap
 
 
 def test_independent_draws_overlap_alike_and_dependent_ones_are_seen() -> None:
@@ -55,3 +56,29 @@ def test_late_outcomes_are_counted() -> None:
     assert (found.outcomes, found.late, found.late_share, found.days_95) == (100, 6, 0.06, 5.0)
     with pytest.raises(ExperimentError, match=">= 0"):
         lateness({1: -1}, allowed_days=3)
+
+
+def test_two_campaigns_that_only_add_up_do_not_interact_and_those_that_cancel_do() -> None:
+    def cell(share: float, n: int = 2000) -> Moments:
+        return Moments.from_counts("repurchase", n, round(n * share))
+
+    adding = interaction((cell(0.40), cell(0.30)), (cell(0.20), cell(0.10)), column="repurchase")
+    assert adding.difference == pytest.approx(0.0)
+    assert adding.p_value == pytest.approx(1.0)
+    cancelling = interaction((cell(0.30), cell(0.30)), (cell(0.20), cell(0.10)), column="repurchase")
+    assert cancelling.difference == pytest.approx(-0.1)
+    assert cancelling.p_value is not None
+    assert cancelling.p_value < 1e-4
+    assert interaction((cell(0.0), cell(0.0)), (cell(0.0), cell(0.0)), column="repurchase").p_value is None
+
+
+def test_without_an_interaction_five_in_a_hundred_are_alarms() -> None:
+    rng, alarms = np.random.default_rng(5), 0
+    for _ in range(1000):
+        cells = [
+            Moments.from_counts("x", n, int(rng.binomial(n, p)))
+            for n, p in ((400, 0.30), (100, 0.25), (350, 0.20), (120, 0.15))
+        ]
+        p = interaction((cells[0], cells[1]), (cells[2], cells[3]), column="x").p_value
+        alarms += p is not None and p <= 0.05
+    assert 0.03 < alarms / 1000 < 0.07

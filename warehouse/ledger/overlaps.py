@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
 from warehouse.ledger import schema
 from warehouse.ledger.waves import WaveRow
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _A = schema.assignments
 _E = schema.experiments
@@ -37,6 +40,29 @@ def overlapping(
                 for arm, n in sizes.items()
             }
     return found
+
+
+def shared_customers(tx: sa.Connection, wave: WaveRow, other: str, *, horizon: timedelta) -> pd.DataFrame:
+    """The wave's customers whom another experiment drew while the windows overlap: customer_id, arm, in_control.
+
+    `in_control` says whether the other experiment drew them into its control. Sorted by customer_id.
+    """
+    import pandas as pd
+
+    design = tx.execute(sa.select(_E.c.design).where(_E.c.experiment_id == other)).scalar_one()
+    theirs = _A.alias("theirs")
+    within = _within(wave, theirs, other, (horizon, timedelta(days=float(design["horizon_days"]))))
+    query = (
+        sa.select(_A.c.customer_id, _A.c.arm, theirs.c.arm)
+        .select_from(_A.join(theirs, theirs.c.customer_id == _A.c.customer_id))
+        .where(within)
+        .order_by(_A.c.customer_id)
+    )
+    rows = tx.execute(query).all()
+    control = str(design.get("control", "control"))
+    columns = ([row[0] for row in rows], [row[1] for row in rows], [row[2] == control for row in rows])
+    names = ("customer_id", "arm", "in_control")
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in zip(names, columns, strict=True)})
 
 
 def late_share(tx: sa.Connection, experiment_id: str) -> float | None:
@@ -71,13 +97,7 @@ def _crossed(
     query = (
         sa.select(_A.c.arm, theirs.c.arm, sa.func.count())
         .select_from(_A.join(theirs, theirs.c.customer_id == _A.c.customer_id))
-        .where(
-            _A.c.experiment_id == wave.experiment_id,
-            _A.c.wave_id == wave.wave_id,
-            theirs.c.experiment_id == other,
-            theirs.c.assigned_at < wave.assigned_at + horizons[0],
-            theirs.c.assigned_at > wave.assigned_at - horizons[1],
-        )
+        .where(_within(wave, theirs, other, horizons))
         .group_by(_A.c.arm, theirs.c.arm)
         .order_by(_A.c.arm, theirs.c.arm)
     )
@@ -85,3 +105,14 @@ def _crossed(
     for arm, its_arm, n in tx.execute(query):
         crossed.setdefault(arm, {})[its_arm] = int(n)
     return crossed
+
+
+def _within(wave: WaveRow, theirs: Any, other: str, horizons: tuple[timedelta, timedelta]) -> sa.ColumnElement[bool]:
+    """Rows of the wave, and of the other experiment while the outcome windows overlap."""
+    return sa.and_(
+        _A.c.experiment_id == wave.experiment_id,
+        _A.c.wave_id == wave.wave_id,
+        theirs.c.experiment_id == other,
+        theirs.c.assigned_at < wave.assigned_at + horizons[0],
+        theirs.c.assigned_at > wave.assigned_at - horizons[1],
+    )

@@ -142,3 +142,45 @@ def test_the_calendar_stands_in_the_settings_file_and_is_checked(tmp_path: Path)
     (tmp_path / "retain.toml").write_text(text.replace("2026-11-30", "2026-11-20"), encoding="utf-8")
     with pytest.raises(SettingsError, match="Black Friday ends on 2026-11-20, before it starts"):
         read_settings(tmp_path)
+
+
+def test_an_effect_that_another_campaign_takes_away_is_found_by_the_two_by_two(
+    shop: Shops,
+    arms_of: Callable[..., dict[str, list[str]]],
+    answer: Callable[..., None],
+    monday: datetime,
+) -> None:
+    ws = shop(customers=1200)
+    run_campaign(ws, "back", as_of=monday)
+    deliver_messages(ws, now=monday, worker="test")
+    arms = arms_of(ws)
+    # every other customer of each arm is treated by the rival: there nobody of mail buys more than control does
+    members = {c: ("sale", "control")[n % 2] for arm in arms.values() for n, c in enumerate(arm)}
+    take_part_elsewhere(ws, members, monday + DAY)
+    sides = {
+        arm: {kind: [c for c in customers if members[c] == kind] for kind in ("sale", "control")}
+        for arm, customers in arms.items()
+    }
+    answer(ws, {arm: parts["sale"] for arm, parts in sides.items()}, dict.fromkeys(arms, 0.3), at=monday)
+    alone = {arm: parts["control"] for arm, parts in sides.items()}
+    answer(ws, alone, {"mail": 0.6, "text": 0.3, "control": 0.3}, at=monday + DAY)
+    found = measured(ws, monday + RIPE)
+    (other,) = found["circumstances"]["overlapping"]
+    by_arm = {row["arm"]: row for row in other["interaction"]}
+    assert by_arm["mail"]["difference_treated"] == pytest.approx(0.0, abs=0.02)
+    assert by_arm["mail"]["difference_control"] == pytest.approx(0.3, abs=0.02)
+    assert by_arm["mail"]["p_adjusted"] < 0.001
+    assert by_arm["text"]["p_adjusted"] > 0.05
+    assert found["health"]["interaction_p"] == by_arm["mail"]["p_adjusted"]
+    assert found["health"]["overlap_p"] > 0.001  # the draws are independent: only the effects are not
+
+
+def test_too_few_customers_of_another_campaign_are_no_test(
+    round_of: Shops, arms_of: Callable[..., dict[str, list[str]]], monday: datetime
+) -> None:
+    ws = round_of(customers=200)
+    everyone = sorted(customer for members in arms_of(ws).values() for customer in members)
+    take_part_elsewhere(ws, {c: ("sale", "control")[n % 2] for n, c in enumerate(everyone)}, monday + 5 * DAY)
+    found = measured(ws, monday + RIPE)
+    assert found["circumstances"]["overlapping"][0]["interaction"] == []
+    assert found["health"]["interaction_p"] is None
