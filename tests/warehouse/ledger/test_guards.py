@@ -8,11 +8,14 @@ import pytest
 import sqlalchemy as sa
 
 from warehouse.ledger.audit import record_audit
+from warehouse.ledger.code_pools import import_codes, reserve_codes
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.exits import record_exits
 from warehouse.ledger.guards import GUARDS
+from warehouse.ledger.points import Posting, begin_export, finish_export, post
 from warehouse.ledger.programme import record_holdout, record_programme
+from warehouse.ledger.promises import Promised, record_promises
 from warehouse.ledger.results import append_decision, record_look, record_measurement
 from warehouse.ledger.schema import STATES, TRANSITIONS
 from warehouse.ledger.suppressions import release_suppression, suppress
@@ -47,7 +50,21 @@ def fill(ledger: Ledger) -> None:
         record_audit(tx, at=T0, actor="me", action="looked", subject=experiment_id)
         record_holdout(tx, "salt", 0.1, at=T0)
         record_programme(tx, {"n": 1}, measured_at=T0)
+        fill_offers(tx, experiment_id)
         tx.execute(sa.text("UPDATE experiments SET status = 'ended', ended_at = :at"), {"at": T0.isoformat()})
+
+
+def fill_offers(tx: sa.Connection, experiment_id: str) -> None:
+    """A code that is reserved, a promise, and points that were handed on."""
+    import_codes(tx, "p", [("AAA", None)], at=T0)
+    reserve_codes(tx, experiment_id, {"p": ["c000000"]}, at=T0, until={"p": T0})
+    record_promises(tx, "winback", "w", [Promised("offer", "ten", 1, 1)], limit_micros=None)
+    bonus = Posting(
+        posting_key="k", customer_id="c000000", experiment_id=experiment_id, offer="ten", kind="bonus", points=5,
+        at=T0, posted_at=T0,
+    )  # fmt: skip
+    post(tx, [bonus])
+    finish_export(tx, begin_export(tx, "points.csv", at=T0).export_id, at=T0)
 
 
 def test_every_guard_refuses_what_it_says(ledger: Ledger) -> None:
@@ -62,6 +79,9 @@ def test_every_guard_refuses_what_it_says(ledger: Ledger) -> None:
                 "assignments": "arm",
                 "holdout_periods": "salt",
                 "programme_results": "measured_at",
+                "promises": "arm",
+                "point_exports": "file",
+                "point_exported": "export_id",
             }.get(guard.table, "experiment_id")
             if guard.table in ("message_events", "audit"):
                 column = "at"
