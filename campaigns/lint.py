@@ -161,6 +161,9 @@ class _Linter:
             for location, step in _steps(name, arm):
                 elapsed += step.after
                 place = (*location, "after")
+                if step.repeat is not None:
+                    elapsed += step.repeat.every * (step.turns - 1)
+                    place = (*location, "repeat", "at_most")
                 if elapsed >= horizon:
                     message = "leaves after the horizon has ended; nothing it does is measured"
                     yield self._in_campaign(place, message, "warning")

@@ -107,9 +107,7 @@ def mail_event(ws: Workspace, kind: str, customers: Iterable[str], at: datetime,
 def reply(ws: Workspace, customers: Iterable[str], at: datetime) -> None:
     for c in customers:
         number = f"+4420794600{int(c[1:]) % 100:02d}"
-        receive_inbound(
-            ws, twilio_inbound({"MessageSid": f"SM{c}", "From": number, "Body": "who is this?"}), now=at
-        )
+        receive_inbound(ws, twilio_inbound({"MessageSid": f"SM{c}", "From": number, "Body": "who is this?"}), now=at)
 
 
 def redeem(ws: Workspace, customers: Iterable[str], at: datetime) -> None:
