@@ -10,7 +10,6 @@ from campaigns.journey_terms import Trigger
 from campaigns.units import CAP_PATTERN, DURATION_PATTERN, Amount, Cap, PositiveDuration
 from campaigns.words import CapScope, Part, Slug, either, for_all, one_or_more
 
-
 EVERYBODY: Final = "True"
 """The segment of an audience that names none."""
 

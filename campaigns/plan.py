@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,7 @@ class Plan:
     messages: pd.DataFrame
     """customer_id, arm, step, turn, channel, template, offer, zones, place, not_before, closes_at, expires_at."""
     withheld: pd.DataFrame
-    """customer_id, step, channel, zones, at: what control would be sent if it were no control; it counts against caps."""
+    """customer_id, step, channel, zones, at: what control would be sent, were it no control; it counts against caps."""
     zone_sources: Mapping[str, int]
     message_cost: float
     discount_liability: float
@@ -156,7 +156,7 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
     kept = reasons[open_rows] == ""
     rows, arms = open_rows[kept], arms[kept]
     offers, costs = promises[0][kept], promises[1][kept]
-    lay_out = partial(_lay_out_messages, ids, times=times, zones=zones, reach=reach, rules=rules)
+    lay_out = partial(_lay_out_messages, _Sheet(ids, times, zones, reach, rules))
     messages = lay_out(rows, arms, offers=offers)
     return Plan(
         audience=len(candidates),
@@ -254,17 +254,20 @@ def _dearest(step: StepRule, prices: Mapping[str, float]) -> float:
     return max(prices.get(channel, 0.0) for channel in step.channels)
 
 
+class _Sheet(NamedTuple):
+    """What messages are laid out by, whoever gets them."""
+
+    ids: NDArray[np.object_]
+    times: Mapping[str, ArmTimes]
+    zones: Zones
+    reach: Reach
+    rules: PlanRules
+
+
 def _lay_out_messages(
-    ids: NDArray[np.object_],
-    rows: NDArray[np.intp],
-    arms: NDArray[np.object_],
-    *,
-    offers: NDArray[np.object_],
-    times: Mapping[str, ArmTimes],
-    zones: Zones,
-    reach: Reach,
-    rules: PlanRules,
+    sheet: _Sheet, rows: NDArray[np.intp], arms: NDArray[np.object_], *, offers: NDArray[np.object_]
 ) -> pd.DataFrame:
+    ids, times, zones, reach, rules = sheet
     parts = [_empty_messages()]
     names = np.array([",".join(level.zones) for level in zones.levels], dtype=object)
     places = np.array([level.place for level in zones.levels], dtype=object)

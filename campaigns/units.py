@@ -116,7 +116,7 @@ def parse_clock_time(value: object) -> time:
 
 
 def parse_cap(value: object) -> FrequencyCap:
-    """ "2 per 7 days": at most 2 within any 7 days. "1 per day", "3 per week": in a calendar day, or week from Monday."""
+    """ "2 per 7 days": at most 2 within any 7 days. "1 per day", "3 per week": in a calendar day or week."""
     match = _match(CAP_PATTERN, value, 'a cap such as "2 per 7 days" (any 7 days) or "1 per day" (a calendar day)')
     if match[2] in ("day", "week"):
         return FrequencyCap(int(match[1]), timedelta(days=1 if match[2] == "day" else 7), _period(match[2]))

@@ -16,9 +16,9 @@ def programme_words(programme: Plain) -> str:
     sides, released = programme["sides"], programme.get("released_lately") or {}
     holdout, others = numbers.count(sides["holdout"]), numbers.count(sides["programme"])
     said = (
-        f"All campaigns together, from {str(programme['from'])[:10]} to {str(programme['to'])[:10]}: {others} customers "
-        f"drawn at random against the {holdout} of the global holdout, {numbers.share(programme['share'], digits=0)} of "
-        "everybody, whom no campaign touches."
+        f"All campaigns together, from {str(programme['from'])[:10]} to {str(programme['to'])[:10]}: {others} "
+        f"customers drawn at random against the {holdout} of the global holdout "
+        f"({numbers.share(programme['share'], digits=0)} of everybody), whom no campaign touches."
     )
     late = sum(released.values())
     if not late:

@@ -18,8 +18,8 @@ from flows.steps.approve_launch import Clearance, clear_launch
 from flows.steps.ledger_standing import begin_epoch, layer_of
 from flows.steps.offer_codes import open_offers, refuse_low_stock, with_codes
 from flows.steps.plan_campaign import PLAN_FORMAT, PlannedCampaign, content_hash, plan_campaign
-from flows.steps.select_audience import note_first_look
 from flows.steps.programme import note_holdout
+from flows.steps.select_audience import note_first_look
 from warehouse.ledger.waves import Wave, WaveBatch, find_wave, record_wave, wave_batches
 
 if TYPE_CHECKING:

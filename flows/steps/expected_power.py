@@ -21,8 +21,8 @@ from experiments.power import (
     smallest_detectable_effect_mean,
     smallest_detectable_effect_proportion,
 )
-from flows.steps.select_audience import audience_between
 from flows.steps.household_outcomes import outcome_totals
+from flows.steps.select_audience import audience_between
 from warehouse.facts.outcomes import wave_moments
 
 if TYPE_CHECKING:

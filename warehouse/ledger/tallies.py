@@ -106,13 +106,14 @@ def tally(tx: sa.Connection, wave_id: str, *, horizon: timedelta) -> dict[str, A
 
 
 def customer_tallies(tx: sa.Connection, wave_id: str, *, horizon: timedelta) -> dict[str, dict[str, float]]:
-    """Give metric -> customer -> value of a wave, those above 0: what `tally` counts, for units of several customers."""
+    """Give metric -> customer -> value of a wave, those above 0: what `tally` counts, for units of several."""
     wave = tx.execute(sa.select(_W.c.experiment_id, _W.c.assigned_at).where(_W.c.wave_id == wave_id)).one()
     in_wave = (_A.c.experiment_id == wave.experiment_id) & (_A.c.wave_id == wave_id)
     within = (_S.c.at >= wave.assigned_at, _S.c.at < wave.assigned_at + horizon)
     found: dict[str, dict[str, float]] = {}
     for name, reasons in (("unsubscribed", UNSUBSCRIBED), ("complained", COMPLAINED)):
-        query = sa.select(_A.c.customer_id.distinct()).select_from(_A.join(_S, _S.c.customer_id == _A.c.customer_id))
+        told = _A.join(_S, _S.c.customer_id == _A.c.customer_id)
+        query = sa.select(_A.c.customer_id.distinct()).select_from(told)
         found[name] = dict.fromkeys(tx.execute(query.where(in_wave, _S.c.reason.in_(reasons), *within)).scalars(), 1.0)
     own = (_O.c.customer_id == _A.c.customer_id) & (_O.c.experiment_id == _A.c.experiment_id)
     costs = sa.select(_A.c.customer_id, sa.func.sum(_O.c.cost_micros)).select_from(_A.join(_O, own))

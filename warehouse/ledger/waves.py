@@ -14,8 +14,8 @@ from warehouse.ledger import dialect, frames, schema
 from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError, PlanConflictError
 from warehouse.ledger.experiments import experiment
-from warehouse.ledger.messages import message_key
 from warehouse.ledger.layers import Layer, held_by_rivals, lock_recorders
+from warehouse.ledger.messages import message_key
 from warehouse.ledger.programme_tables import withheld as withheld_table
 from warehouse.ledger.types import instant_text
 
@@ -43,6 +43,8 @@ MESSAGE_OPTIONAL: Final[Mapping[str, Any]] = {
     "cost_micros": 0,
 }
 
+NO_LAYER: Final = Layer()
+
 BATCH_ROWS: Final = 50_000
 """Customers a transaction: large enough for bulk speed, small enough to keep other writers waiting under a second."""
 
@@ -66,7 +68,7 @@ class Wave:
     weights: Mapping[str, float] = field(default_factory=dict)
     tzdata: str = ""
     """The version of the time-zone rules the plan was made with."""
-    layer: Layer = Layer()
+    layer: Layer = NO_LAYER
 
     @property
     def wave_id(self) -> str:
@@ -84,10 +86,11 @@ class WaveBatch:
     """Customers with all their messages, as columns (pandas frames, or mappings of sequences).
 
     `assignments`: customer_id, arm (control included); optionally stratum, unit (what was drawn, where that is not the
-    customer). `withheld`: customer_id, step, channel, zones, at: what control would have been sent. `messages`: customer_id, step (whole number
-    from 0), arm, channel, template, not_before, closes_at, expires_at (aware instants); optionally turn (from 1: the
-    how-manieth message of its step), fallback (channels left to try, joined by commas), offer, code, locale, unless
-    (reasons, one a line), zones (IANA names joined by commas), place (US-TX, FR or empty), cost_micros (expected cost in millionths of the currency unit).
+    customer). `withheld`: customer_id, step, channel, zones, at: what control would have been sent. `messages`:
+    customer_id, step (whole number from 0), arm, channel, template, not_before, closes_at, expires_at (aware instants);
+    optionally turn (from 1: the how-manieth message of its step), fallback (channels left to try, joined by commas),
+    offer, code, locale, unless (reasons, one a line), zones (IANA names joined by commas), place (US-TX, FR or empty),
+    cost_micros (expected cost in millionths of the currency unit).
     """
 
     assignments: pd.DataFrame | Mapping[str, Sequence[Any]]
@@ -100,7 +103,7 @@ class WaveSummary:
     """What a wave holds, by arm.
 
     `already_assigned`: customers whom an earlier wave had given an arm; they were left alone. `resumed`: the wave had
-    been begun, or completed, before this call. `taken`: customers whom another campaign of the layer was quicker to take.
+    been begun, or completed, before this call. `taken`: customers whom another campaign of the layer took meanwhile.
     """
 
     wave_id: str
