@@ -362,6 +362,7 @@ def test_public_hosts_see_public_paths_only(client: TestClient, link: str) -> No
 def test_the_public_paths_are_described(client: TestClient) -> None:
     described = client.get("/receipts/openapi.json").json()
     assert sorted(described["paths"]) == [
+        "/l/{token}",
         "/receipts/sendgrid/events",
         "/receipts/twilio/inbound",
         "/receipts/twilio/status",
@@ -369,6 +370,7 @@ def test_the_public_paths_are_described(client: TestClient) -> None:
     ]
     assert "Recorded" in described["components"]["schemas"]
     assert "403" in described["paths"]["/receipts/twilio/status"]["post"]["responses"]
+    assert {"302", "404"} <= described["paths"]["/l/{token}"]["get"]["responses"].keys()
 
 
 def test_without_a_public_address_no_signature_is_believed(root: Path) -> None:
