@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from channels.addresses import address_macs
 from flows.steps.consent_standing import erased_among
@@ -15,8 +15,6 @@ from warehouse.ledger.address_suppressions import erased_macs, require_keys, sto
 from warehouse.ledger.consents import granted_among
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from channels.message import Channel
     from flows.wiring import Workspace
     from warehouse.facts.contacts import Contact
@@ -68,7 +66,7 @@ def check_addresses(
 
 
 def _granted(
-    tx: sa.Connection,
+    tx: Any,
     claimed: Sequence[ClaimedMessage],
     contacts: Mapping[str, Contact],
     topics: Mapping[str, str],

@@ -7,8 +7,6 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-import sqlalchemy as sa
-
 from channels.addresses import address_macs
 from channels.message import CHANNELS
 from flows.steps.show_features import values_of
@@ -52,7 +50,7 @@ def export_customer(ws: Workspace, customer_id: str, *, by: str, at: datetime) -
     }
 
 
-def _ledger_rows(tx: sa.Connection, customer_id: str) -> dict[str, list[Mapping[str, Any]]]:
+def _ledger_rows(tx: Any, customer_id: str) -> dict[str, list[Mapping[str, Any]]]:
     return personal_rows(tx, customer_id, keys_of_customer(tx, customer_id))
 
 

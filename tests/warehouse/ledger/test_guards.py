@@ -7,9 +7,12 @@ import itertools
 import pytest
 import sqlalchemy as sa
 
+from warehouse.ledger.address_suppressions import AddressSuppression, release_addresses, suppress_addresses
 from warehouse.ledger.audit import record_audit
 from warehouse.ledger.code_pools import import_codes, reserve_codes
+from warehouse.ledger.consents import Statement, record_consents
 from warehouse.ledger.engine import Ledger
+from warehouse.ledger.erasures import ErasureRequest, erase_from_ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.exits import record_exits
 from warehouse.ledger.guards import GUARDS
@@ -41,6 +44,10 @@ def fill(ledger: Ledger) -> None:
     suppress(ledger, "c000000", "sms", "stop", "test", T0)
     release_suppression(ledger, "c000000", "sms", source="test", at=T0)
     record_exits(ledger, experiment_id, ["c000000"], reason="purchased", at=T0)
+    record_consents(ledger, [Statement("c000000", "sms", True, T0, "form")])
+    suppress_addresses(ledger, [AddressSuppression(("a",), ("k",), "sms", "stop", "test", T0)])
+    release_addresses(ledger, ["a"], channel="sms", source="test", at=T0)
+    erase_from_ledger(ledger, ErasureRequest("c000008", "erased-1", "m", "k", "test", T0))
     with ledger.begin() as tx:
         record_look(tx, experiment_id, 1, at=T0, information=0.5)
         record_measurement(tx, experiment_id, {"n": 1}, measured_at=T0)
@@ -83,7 +90,7 @@ def test_every_guard_refuses_what_it_says(ledger: Ledger) -> None:
                 "point_exports": "file",
                 "point_exported": "export_id",
             }.get(guard.table, "experiment_id")
-            if guard.table in ("message_events", "audit"):
+            if guard.table in ("message_events", "audit", "consents", "erasures"):
                 column = "at"
             statement = f"UPDATE {guard.table} SET {column} = {VALUES.get(column, column)}"
             if guard.name == "outbox_forward":
