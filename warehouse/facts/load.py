@@ -13,7 +13,7 @@ from warehouse.facts.column_plan import plan_columns
 from warehouse.facts.errors import FactsError
 from warehouse.facts.load_request import LoadRequest, Progress, Workshop, as_loadable, as_table, open_workshop
 from warehouse.facts.manifests import Manifest, VersionTaken, latest_manifest, publish
-from warehouse.facts.merge import Merged, Staged, find_refused, merge
+from warehouse.facts.merge import STATUS, Merged, Staged, find_refused, merge
 from warehouse.facts.parquet import literal, read_parquet_sql, scan_sql
 from warehouse.facts.quarantine import refused_counts, write_quarantine
 from warehouse.facts.reading import Reading, lost_values, open_sources, plan_reading, stage
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["LoadSummary", "Progress", "as_table", "load_customers_from_orders", "load_table"]
 
 _ATTEMPTS: Final = 5
+LONGEST_DELAY: Final = 60
+"""Days after which an order that is loaded is history and not late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ def _finish(
     quarantine_file = write_quarantine(request, workshop, sources) if quarantined else None
     if merged.has_changes:
         files = {**base.files, request.table: merged.files}
-        publish(request.facts.data_dir, replace(base, version=base.version + 1, files=files))
+        delays = _delays(request, workshop, base)
+        publish(request.facts.data_dir, replace(base, version=base.version + 1, files=files, delays=delays))
     request.facts.refresh()
     request.tell("done", len(request.files) + 2)
     if "duplicate_key" in reasons:
@@ -204,3 +207,21 @@ def _finish(
         quarantine_file=quarantine_file,
         warnings=tuple(warnings),
     )
+
+
+def _delays(request: LoadRequest, workshop: Workshop, base: Manifest) -> dict[int, int]:
+    """The delays so far and those of the orders that this load adds, by whole days between order and load.
+
+    The first load brings the past, and an order older than LONGEST_DELAY days comes from an archive: neither is late.
+    """
+    if request.table != "orders" or not base.of("orders"):
+        return dict(base.delays)
+    days = "CAST(floor((epoch_us(ordered_at) - ?) / -86400000000.0) AS BIGINT)"
+    rows = read_parquet_sql([workshop.folder / "merged.parquet"])
+    query = f"SELECT greatest({days}, 0), count(*) FROM {rows} WHERE {STATUS} = 'added' GROUP BY 1"
+    found = workshop.cursor.execute(query, [round(request.now.timestamp() * 1_000_000)]).fetchall()
+    total = dict(base.delays)
+    for delay, n in found:
+        if delay <= LONGEST_DELAY:
+            total[int(delay)] = total.get(int(delay), 0) + int(n)
+    return total

@@ -44,6 +44,8 @@ class Manifest:
     version: int = 0
     files: Mapping[TableName, tuple[DataFile, ...]] = field(default_factory=dict)
     attributes: Mapping[str, AttributeKind] = field(default_factory=dict)
+    delays: Mapping[int, int] = field(default_factory=dict)
+    """Orders by the whole days between the order and the load that brought it; those of the first load are history."""
 
     def of(self, table: TableName) -> tuple[DataFile, ...]:
         """The files of a table, oldest first."""
@@ -169,6 +171,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "format": FORMAT,
         "version": manifest.version,
         "attributes": dict(manifest.attributes),
+        "delays": {str(days): n for days, n in sorted(manifest.delays.items())},
         "tables": {
             table: [
                 {"path": file.path, "rows": file.rows, "bytes": file.size_bytes, "digest": str(file.digest)}
@@ -188,4 +191,5 @@ def _from_json(content: Any) -> Manifest:
         )
         for table, listed in content["tables"].items()
     }
-    return Manifest(int(content["version"]), files, dict(content["attributes"]))
+    delays = {int(days): int(n) for days, n in content.get("delays", {}).items()}
+    return Manifest(int(content["version"]), files, dict(content["attributes"]), delays)
