@@ -117,7 +117,12 @@ def test_no_message_leaves_after_the_commit_of_an_opt_out_while_eight_dispatcher
     for position, customer in enumerate(chosen[:8]):  # some were out before anybody began
         opt_out(ledger, customer, position % 4, desk)
     workers = [threading.Thread(target=dispatch, args=(ledger, f"w{n}", desk)) for n in range(DISPATCHERS)]
-    workers.append(threading.Thread(target=lambda: [opt_out(ledger, c, n % 4, desk) for n, c in enumerate(chosen[8:])]))
+
+    def say_no() -> None:
+        for position, customer in enumerate(chosen[8:]):
+            opt_out(ledger, customer, position % 4, desk)
+
+    workers.append(threading.Thread(target=say_no))
     for worker in workers:
         worker.start()
     for worker in workers:

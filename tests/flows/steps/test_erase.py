@@ -169,7 +169,7 @@ def test_a_load_and_an_erasure_at_once_lose_nothing(
     from warehouse.facts import erase
     from warehouse.facts.manifests import publish
 
-    calls = []
+    calls: list[int] = []
 
     def publish_late(data_dir: Path, manifest: object) -> None:
         if not calls:

@@ -31,7 +31,7 @@ NAME = "erased-" + "0" * 24
 
 def request_of(customer_id: str = WHO, **changes: Any) -> ErasureRequest:
     """The erasure of a customer who has one phone number."""
-    given = {
+    given: dict[str, Any] = {
         "customer_id": customer_id,
         "pseudonym": NAME,
         "customer_mac": "m" * 40,
