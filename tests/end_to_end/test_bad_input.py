@@ -137,8 +137,8 @@ COMMANDS = (("plan", "winback-90d", "--as-of", MONDAY), ("run", "winback-90d", "
             id="unknown offer",
         ),
         pytest.param(
-            WINBACK, "unit: customer", "unit: household", ["experiment.unit:", "not supported yet; use customer"],
-            id="not supported yet",
+            WINBACK, "unit: customer", "unit: family", ["experiment.unit:", "expected customer or household"],
+            id="unknown unit",
         ),
         pytest.param(
             SMS, "{{ offer.text }}", "{{ offer.txet }}",
