@@ -9,12 +9,14 @@ import pytest
 
 from experiments.aggregates import Moments
 from experiments.bandit import next_weights
-from experiments.compare import compare_all
+from experiments.compare import compare, compare_all
+from experiments.compare_strata import compare_strata
 from experiments.compare_waves import compare_waves, usable_waves
 from experiments.decide import decide
 from experiments.design import Design, Effect
 from experiments.evidence import Evidence
 from experiments.health import srm, srm_by_stratum, srm_within
+from experiments.metrics import Metric
 from experiments.proportions import Counts
 
 ARMS = ("a", "b", "control")
@@ -164,3 +166,31 @@ def test_a_learnt_winner_is_reviewed_and_told_to_be_confirmed_with_fixed_shares(
     planned = next(reason for reason in verdict.reasons if reason.code == "planned_size")
     assert (planned.value, planned.threshold) == (36_000.0, pytest.approx(0.95 * 10_000))
     assert planned.text.startswith("all arms together have")
+
+
+def _before_and_after(rng: np.random.Generator, n: int, shift: float) -> Moments:
+    """Customers whose spending per order before says most of that after; `shift` raises the level of both."""
+    orders, earlier = rng.poisson(3.0, n) + 1.0, rng.poisson(3.0, n) + 1.0
+    level = rng.normal(20.0 + shift, 5.0, n)
+    columns = np.column_stack([orders * level, orders, earlier * (level + rng.normal(0.0, 1.0, n)), earlier])
+    return Moments.from_rows(("revenue", "orders", "pre_revenue", "pre_orders"), columns)
+
+
+def test_a_ratio_is_adjusted_by_its_ratio_before_within_strata_too() -> None:
+    rng = np.random.default_rng(4)
+    metric = Metric("per_order", "ratio", ("revenue", "orders"), covariate="pre_revenue/pre_orders")
+    one = {arm: _before_and_after(rng, 2000, 0.0) for arm in ("mail", "control")}
+    (alone,) = compare(metric, one, control="control")
+    (single,) = compare_strata(metric, {"s": one}, control="control")
+    assert single.difference == pytest.approx(alone.difference)
+    assert single.se == pytest.approx(alone.se, rel=1e-6)
+    assert single.method.startswith("CUPED")
+    strata = {
+        str(shift): {arm: _before_and_after(rng, n, shift) for arm, n in sizes.items()}
+        for shift, sizes in {0.0: {"mail": 3000, "control": 500}, 15.0: {"mail": 500, "control": 3000}}.items()
+    }
+    (adjusted,) = compare_strata(metric, strata, control="control")
+    (plain,) = compare_strata(Metric("per_order", "ratio", ("revenue", "orders")), strata, control="control")
+    assert adjusted.low is not None
+    assert adjusted.low < 0.0 < (adjusted.high or 0.0)  # no effect, however the strata are shared out
+    assert (adjusted.se or 0.0) < 0.85 * (plain.se or 0.0)
