@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from tests.retain.conftest import AS_OF, CAMPAIGN, Cli, Demo
 
 LATER = "2026-05-04"
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = (
+    "templates/email/complaint_update.html.j2",
+    "templates/email/complaint_update.subject.j2",
+    "templates/sms/complaint_update.txt.j2",
+    "templates/partials/layout.html.j2",
+    "templates/partials/pieces.html.j2",
+)
 
 
 def test_a_plan_with_work_to_do_exits_with_2_and_names_the_next_step(shop: Path, retain: Cli) -> None:
@@ -76,3 +85,20 @@ def test_a_paused_campaign_is_planned_with_a_warning_and_not_applied(shop: Path,
 def test_the_workspace_may_be_named_on_the_command_line(demo: Demo, retain: Cli, tmp_path: Path) -> None:
     outcome = retain("plan", CAMPAIGN, "--as-of", LATER, "--workspace", demo.root, "--out", tmp_path, "--json")
     assert outcome.code == 2
+
+
+def test_a_plan_and_a_preview_show_the_journey(shop: Path, retain: Cli) -> None:
+    sample = "complaint-care"
+    for path in ("campaigns/book/complaint-care.yaml", *WORDS):
+        shutil.copy(ROOT / path, shop / path)
+    book = shop / "campaigns" / "book" / "complaint-care.yaml"
+    book.write_text(book.read_text(encoding="utf-8").replace("look_back: 2 days", "look_back: 300 days"), "utf-8")
+    outcome = retain("plan", sample, "--as-of", LATER)
+    said = "1: email complaint_update, every 84 hours until not open_complaint, at most 6 times, where undelivered sms"
+    assert "moments: complaint_opened + 1 day, from 2025-" in outcome.out
+    assert f"kept-informed: {said}" in " ".join(outcome.out.split())
+    plan = retain("plan", sample, "--as-of", LATER, "--json").json
+    arm = plan["arms"]["kept-informed"]
+    assert arm["messages"] == 6 * arm["planned"]
+    assert plan["journey"]["arms"]["kept-informed"] == [said]
+    assert f"({said})" in " ".join(retain("preview", sample, "--now", LATER).out.split())

@@ -25,7 +25,7 @@ def test_a_new_workspace_is_complete_and_says_what_comes_next(tmp_path: Path, re
 
 
 def test_the_samples_are_valid(bare: Path, retain: Cli) -> None:
-    assert retain("validate").out == "4 campaigns checked: 0 errors, 0 warnings\n"
+    assert retain("validate").out == "5 campaigns checked: 0 errors, 0 warnings\n"
     assert retain("validate", "winback-90d", "--json").json["campaigns"] == ["winback-90d"]
 
 

@@ -112,7 +112,8 @@ def reply(ws: Workspace, customers: Iterable[str], at: datetime) -> None:
 
 def redeem(ws: Workspace, customers: Iterable[str], at: datetime) -> None:
     with ws.ledger.read() as tx:
-        codes = dict(sent_messages(tx, "back:1")[["customer_id", "code"]].itertuples(index=False))
+        frame = sent_messages(tx, "back:1")
+    codes = dict(zip(frame["customer_id"], frame["code"], strict=True))
     header = "order_id,customer_id,ordered_at,amount,discount_code"
     lines = [f"R{c},{c},{at.isoformat()},10, {codes[c].lower()} " for c in customers]
     load(ws, "orders", header, lines, at)

@@ -120,9 +120,9 @@ def test_delays_count_from_the_moment_and_not_from_the_run(shop: Callable[..., W
     moments = {customer(n): monday + n * timedelta(minutes=7) for n in range(40)}
     load_events(ws, [(who, at - 20 * HOUR) for who, at in moments.items()], now=monday - HOUR)
     messages = plan_campaign(ws, "back", as_of=monday + 6 * HOUR).plan.messages
-    for row in messages.itertuples():
-        begins = moments[row.customer_id].replace(second=0) + (2 * DAY if row.step == 2 else timedelta(0))
-        assert row.not_before.to_pydatetime() == begins  # within the window of this Monday and Wednesday
+    for who, step, at in zip(messages["customer_id"], messages["step"], messages["not_before"], strict=True):
+        # within the window of this Monday and Wednesday
+        assert at.to_pydatetime() == moments[who] + (2 * DAY if step == 2 else timedelta(0))
     assert set(messages["step"]) == {1, 2}
 
 
@@ -201,11 +201,11 @@ def test_a_birthday_mail_leaves_three_days_before_where_the_customer_lives_leap_
     with ws.ledger.read() as tx:
         first = sent_messages(tx, "back:1").query("step == 1")
     assert len(first)
-    for row in first.itertuples():
-        n = int(row.customer_id[1:])
-        local = pd.Timestamp(row.sent_at).tz_convert(zones[n // 10])
+    for who, sent_at in zip(first["customer_id"], first["sent_at"], strict=True):
+        n = int(who[1:])
+        local = sent_at.tz_convert(zones[n // 10])
         day = ("2026-03-09", "2026-02-26")[n % 3]  # 29 February is 1 March in 2026
-        assert str(local.date()) == day, row.customer_id
+        assert str(local.date()) == day, who
 
 
 @pytest.mark.parametrize("runs", [(24,), (8, 24), (3, 6, 9, 24), (1, 2, 3, 4, 5, 24)])
@@ -221,7 +221,8 @@ def test_however_the_runs_fall_the_same_customers_take_part_in_the_same_arms(
             run(ws, monday + at * HOUR)
         with ws.ledger.read() as tx:
             frames = [assignments_frame(tx, wave.wave_id) for wave in waves(tx, "back:1")]
-        found = dict(pd.concat(frames)[["customer_id", "arm"]].itertuples(index=False))
+        everybody = pd.concat(frames)
+        found = dict(zip(everybody["customer_id"], everybody["arm"], strict=True))
         assert set(found) == {customer(n) for n in range(60)}
         assert not drawn or found == drawn
         drawn = found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,7 +23,7 @@ VOID = {"refunded", "returned", "cancelled", "canceled", "voided", "failed"}
 def found(facts: Facts, trigger: Trigger, start: datetime = START, end: datetime = END) -> dict[str, datetime]:
     frame = trigger_moments(facts, trigger, start=start, end=end, default_zone="Europe/London")
     assert frame["customer_id"].tolist() == sorted(frame["customer_id"], key=str.encode)
-    return {row.customer_id: row.triggered_at.to_pydatetime() for row in frame.itertuples()}
+    return dict(zip(frame["customer_id"], frame["triggered_at"].dt.to_pydatetime(), strict=True))
 
 
 def on(event: str, *, after: timedelta = timedelta(0), before: timedelta = timedelta(0)) -> Trigger:
@@ -87,7 +88,7 @@ def test_a_birthday_begins_at_midnight_where_the_customer_lives(shop: Any, facts
 def test_windows_that_meet_find_every_moment_once(shop: Any, facts: Facts) -> None:
     cuts = [START - 300 * DAY + n * 17 * DAY + timedelta(hours=n) for n in range(18)]
     for trigger in (on("first_purchase", after=DAY), on("birthday", before=3 * DAY)):
-        pieces = [found(facts, trigger, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        pieces = [found(facts, trigger, a, b) for a, b in pairwise(cuts)]
         if trigger.event == "first_purchase":
             assert sum(map(len, pieces)) == len(found(facts, trigger, cuts[0], cuts[-1]))
         assert {c: at for piece in pieces for c, at in piece.items()} == found(facts, trigger, cuts[0], cuts[-1])
