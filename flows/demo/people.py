@@ -1,14 +1,13 @@
 """Who shops in the demonstration: names, places, addresses, consent. All invented, none of it reachable.
 
-Mail addresses stand only at example.com and example.org (reserved by RFC 2606). Phone numbers come only from ranges
-that the countries' authorities keep unassigned for fiction: +1 NPA 555 0100-0199 (NANPA), +44 7700 900000-900999
-(Ofcom), +49 171 3920000-99 and +49 176 04069000-99 (Bundesnetzagentur), +33 6 39 98 00 00-99 99 (Arcep) and
-+61 491 570 156-159 (ACMA). The ranges are small, so that numbers repeat between customers of a large world.
+Mail addresses stand only at example.com and example.org (reserved by RFC 2606). Phone numbers begin with +999, which
+the ITU has given to no country: nobody can be called by them, and every customer has a number of their own (the ranges
+that countries keep for fiction are too small for that, and who shares an address is written to once).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,17 +19,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Country:
-    """Where a share of the customers live: weight, zones, locales, first names and the blocks of fictional numbers.
-
-    Names are parted by spaces. A block is (prefix, first, digits, count): the prefix, then count consecutive numbers
-    of so many digits.
-    """
+    """Where a share of the customers live: weight, zones, locales and first names (parted by spaces)."""
 
     weight: float
     zones: Mapping[str, float]
     locales: Mapping[str, float]
     names: str
-    phones: Sequence[tuple[str, int, int, int]]
 
 
 ENGLISH_NAMES = (
@@ -42,29 +36,8 @@ GERMAN_NAMES = "Anna Lea Mia Clara Ida Greta Jana Frieda Paul Jonas Emil Felix M
 FRENCH_NAMES = "Camille Chloe Manon Lea Jeanne Louise Ines Margaux Hugo Lucas Louis Jules Gabriel Raphael Antoine Remi"
 CHINESE_NAMES = "Xinyi Yuxuan Zihan Jiayi Meilin Siyu Haoran Zixuan Junjie Minghao Weiwei Chenxi Lihua Yang Tao Bo"
 
-NORTH_AMERICAN_AREAS = (
-    202,
-    206,
-    212,
-    213,
-    303,
-    305,
-    312,
-    404,
-    415,
-    469,
-    503,
-    512,
-    602,
-    615,
-    617,
-    702,
-    713,
-    801,
-    816,
-    919,
-)
-CANADIAN_AREAS = (204, 403, 416, 438, 506, 514, 604, 613, 780, 902)
+NOBODYS_NUMBERS = "+999"
+"""A country code that belongs to no country (ITU-T E.164)."""
 
 COUNTRIES: Mapping[str, Country] = {
     "GB": Country(
@@ -72,50 +45,42 @@ COUNTRIES: Mapping[str, Country] = {
         zones={"Europe/London": 1.0},
         locales={"en-GB": 0.97, "zh-CN": 0.03},
         names=ENGLISH_NAMES,
-        phones=[("+447700", 900000, 6, 1000)],
     ),
     "US": Country(
         weight=0.22,
         zones={"America/New_York": 0.48, "America/Chicago": 0.29, "America/Denver": 0.07, "America/Los_Angeles": 0.16},
         locales={"en-US": 0.96, "zh-CN": 0.04},
         names=ENGLISH_NAMES,
-        phones=[(f"+1{area}555", 100, 4, 100) for area in NORTH_AMERICAN_AREAS],
     ),
     "IE": Country(
-        # no block for fiction that could be confirmed: these shoppers carry British numbers
         weight=0.1,
         zones={"Europe/Dublin": 1.0},
         locales={"en-IE": 1.0},
         names=IRISH_NAMES,
-        phones=[("+447700", 900000, 6, 1000)],
     ),
     "DE": Country(
         weight=0.09,
         zones={"Europe/Berlin": 1.0},
         locales={"de-DE": 1.0},
         names=GERMAN_NAMES,
-        phones=[("+49171", 3920000, 7, 100), ("+49176", 4069000, 8, 100)],
     ),
     "FR": Country(
         weight=0.06,
         zones={"Europe/Paris": 1.0},
         locales={"fr-FR": 1.0},
         names=FRENCH_NAMES,
-        phones=[("+3363998", 0, 4, 10000)],
     ),
     "CA": Country(
         weight=0.04,
         zones={"America/Toronto": 0.62, "America/Vancouver": 0.22, "America/Edmonton": 0.16},
         locales={"en-CA": 0.74, "fr-CA": 0.2, "zh-CN": 0.06},
         names=ENGLISH_NAMES,
-        phones=[(f"+1{area}555", 100, 4, 100) for area in CANADIAN_AREAS],
     ),
     "AU": Country(
         weight=0.03,
         zones={"Australia/Sydney": 0.55, "Australia/Brisbane": 0.3, "Australia/Perth": 0.15},
         locales={"en-AU": 0.95, "zh-CN": 0.05},
         names=ENGLISH_NAMES,
-        phones=[("+61491570", 156, 3, 4)],
     ),
 }
 
@@ -137,14 +102,14 @@ def make_people(ids: Texts, rng: np.random.Generator) -> dict[str, NDArray[np.ge
     heads = _households(n, rng)
     country, zone = _places(n, rng)
     country, zone = country[heads], zone[heads]
-    locale, name, phone = _manners(country, rng)
+    locale, name = _manners(country, rng)
     zone[rng.random(n) < ZONE_UNKNOWN] = ""
     nowhere = rng.random(n) < PLACE_UNKNOWN
     zone[nowhere] = ""
     address = np.char.add(np.char.add(np.char.lower(name), "."), np.char.lstrip(ids, "C0"))
     site = np.where(rng.random(n) < 0.7, "@example.com", "@example.org")
     email = np.where(rng.random(n) < HAS_EMAIL, np.char.add(address, site), "")
-    phone = np.where(rng.random(n) < HAS_PHONE, phone, "")
+    phone = np.where(rng.random(n) < HAS_PHONE, _numbers(n, rng), "")
     token = np.where(rng.random(n) < HAS_PUSH, np.char.add("demo-device-", ids), "")
     return {
         "email": email,
@@ -178,19 +143,17 @@ def _places(n: int, rng: np.random.Generator) -> tuple[Texts, Texts]:
     return country, zone
 
 
-def _manners(country: Texts, rng: np.random.Generator) -> tuple[Texts, Texts, Texts]:
-    """Locale, first name and phone number of each customer, by country."""
+def _manners(country: Texts, rng: np.random.Generator) -> tuple[Texts, Texts]:
+    """Locale and first name of each customer, by country."""
     n = country.size
-    locale, name, phone = (np.zeros(n, dtype=kind) for kind in ("U8", "U12", "U16"))
+    locale, name = (np.zeros(n, dtype=kind) for kind in ("U8", "U12"))
     for code, place in COUNTRIES.items():
         here = np.flatnonzero(country == code)
         locale[here] = _draw(place.locales, here.size, rng)
         name[here] = _pick(place.names, here.size, rng)
-        numbers = fictional_numbers(code)
-        phone[here] = numbers[rng.integers(numbers.size, size=here.size)]
     chinese = np.flatnonzero(locale == "zh-CN")
     name[chinese] = _pick(CHINESE_NAMES, chinese.size, rng)
-    return locale, name, phone
+    return locale, name
 
 
 def _pick(names: str, n: int, rng: np.random.Generator) -> Texts:
@@ -198,12 +161,10 @@ def _pick(names: str, n: int, rng: np.random.Generator) -> Texts:
     return choice[rng.integers(choice.size, size=n)]
 
 
-def fictional_numbers(country: str) -> Texts:
-    """Every phone number the demonstration may use in a country (ISO 3166 code), in E.164 form."""
-    blocks = COUNTRIES[country].phones
-    return np.array(
-        [f"{prefix}{first + i:0{digits}d}" for prefix, first, digits, count in blocks for i in range(count)]
-    )
+def _numbers(n: int, rng: np.random.Generator) -> Texts:
+    """A phone number of nobody's for each customer, all different, in E.164 form."""
+    digits = np.char.zfill((10_000_000 + rng.permutation(n)).astype("U9"), 9)
+    return np.char.add(NOBODYS_NUMBERS, digits)
 
 
 def _birthdays(n: int, rng: np.random.Generator) -> Texts:

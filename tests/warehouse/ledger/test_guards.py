@@ -16,6 +16,7 @@ from warehouse.ledger.erasures import ErasureRequest, erase_from_ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.exits import record_exits
 from warehouse.ledger.guards import GUARDS
+from warehouse.ledger.launches import LaunchAnswer, LaunchRequest, answer_launch, request_launch
 from warehouse.ledger.points import Posting, begin_export, finish_export, post
 from warehouse.ledger.programme import record_holdout, record_programme
 from warehouse.ledger.promises import Promised, record_promises
@@ -41,6 +42,12 @@ def fill(ledger: Ledger) -> None:
     experiment_id = start(ledger)
     record(ledger, experiment_id)
     send(ledger, take(ledger, limit=2))
+    launch = LaunchRequest(
+        experiment_id=experiment_id, as_of=T0, config_hash="c", campaign="winback", requested_at=T0,
+        requested_by="olga", extent={}, audience=(), reasons=("large",),
+    )  # fmt: skip
+    request_launch(ledger, launch)
+    answer_launch(ledger, request_launch(ledger, launch).request, LaunchAnswer(True, "ana", T0, ""))
     suppress(ledger, "c000000", "sms", "stop", "test", T0)
     release_suppression(ledger, "c000000", "sms", source="test", at=T0)
     record_exits(ledger, experiment_id, ["c000000"], reason="purchased", at=T0)
@@ -83,6 +90,7 @@ def test_every_guard_refuses_what_it_says(ledger: Ledger) -> None:
             columns = guard.event.removeprefix("UPDATE").removeprefix(" OF ").split(", ")
             column = columns[0] or {
                 "exits": "reason",
+                "launch_answers": "note",
                 "assignments": "arm",
                 "holdout_periods": "salt",
                 "programme_results": "measured_at",
