@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from retain.printing import cell, percent, print_table, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+DIFFERS: Final = 0.01
+"""Adjusted p from which on an interaction is worth a line."""
 
 
 def show_views(measured: Mapping[str, Any]) -> None:
@@ -27,6 +31,7 @@ def show_views(measured: Mapping[str, Any]) -> None:
         keys = ("mean", "chance_to_beat_control", "loss_of_arm", "loss_of_control")
         rows = [(row["arm"], row["prior"], *(row[key] for key in keys)) for row in measured["bayesian"]]
         print_table(columns, rows)
+    _show_capped(measured.get("winsorised"))
     _show_circumstances(measured["circumstances"])
     show_redemptions(measured.get("redemptions"))
 
@@ -38,6 +43,13 @@ def _show_survival(survival: Mapping[str, Any] | None) -> None:
         if row["difference"] is not None:
             days = f"{row['difference']:+.2f} days until the next purchase within {survival['horizon_days']:g}"
             say(f"{row['arm']}: {days} (p = {cell(row['p_adjusted'])})")
+
+
+def _show_capped(capped: Mapping[str, Any] | None) -> None:
+    for row in capped["results"] if capped is not None else ():
+        if row["difference"] is not None:
+            cap = f"capped at {cell(capped['caps'][row['metric']])}" if capped is not None else ""
+            say(f"{row['arm']}: {row['metric']} {row['difference']:+.4g} {cap} (p = {cell(row['p_adjusted'])})")
 
 
 def _show_segments(report: Mapping[str, Any]) -> None:
@@ -57,6 +69,9 @@ def _show_circumstances(circumstances: Mapping[str, Any]) -> None:
             f"{other['experiment']} treated {percent(other['share'])} of these customers at the same time "
             f"(p of dependence {cell(other['p_value'])})"
         )
+        for row in other.get("interaction", ()):
+            if row["p_adjusted"] is not None and row["p_adjusted"] <= DIFFERS:
+                say(f"{row['arm']}: the effect differs among those whom {other['experiment']} treated")
     for event in circumstances["calendar"]:
         say(f"in the window: {event['name']}, {event['from']} to {event['to']}")
 

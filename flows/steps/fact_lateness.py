@@ -1,9 +1,7 @@
-"""How late orders become known, and how long an experiment therefore waits before it counts as mature."""
+"""How late orders become known, against what an experiment waits for them."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from experiments.health import Lateness, lateness
@@ -24,16 +22,8 @@ def observed_lateness(ws: Workspace, design: Design) -> Lateness | None:
     return lateness({float(days): n for days, n in delays.items()}, allowed_days=design.lateness_days)
 
 
-def with_patience(design: Design, observed: Lateness | None) -> Design:
-    """The design, waiting until 95 % of the orders were known in the past where that is longer than agreed."""
-    if observed is None or observed.days_95 is None or observed.days_95 + 1.0 <= design.lateness_days:
-        return design
-    return replace(design, lateness_days=math.floor(observed.days_95) + 1.0)  # a delay of 4 whole days ends on the 5th
-
-
 def describe_lateness(design: Design, observed: Lateness | None) -> dict[str, Any]:
     """What a measurement says of it."""
     if observed is None:
         return {"status": "unknown", "agreed_days": design.lateness_days}
-    waited = with_patience(design, observed).lateness_days
-    return {"status": "known", "agreed_days": design.lateness_days, "waited_days": waited, **observed._asdict()}
+    return {"status": "known", "agreed_days": design.lateness_days, **observed._asdict()}

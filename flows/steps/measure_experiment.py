@@ -16,7 +16,7 @@ from flows.steps.collect_outcomes import Collected, collect_outcomes
 from flows.steps.compare_outcomes import compare_net_margin, compare_outcomes, describe_strata
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
-from flows.steps.fact_lateness import describe_lateness, observed_lateness, with_patience
+from flows.steps.fact_lateness import describe_lateness, observed_lateness
 from flows.steps.past_effects import Prior, find_prior
 from flows.steps.redeemed_offers import charge_margin, collect_redeemed
 from flows.steps.repurchase_times import describe_times, with_times
@@ -101,7 +101,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
     row = find_experiment(ws, campaign)
     design = Design.from_json(row.design)
     observed = observed_lateness(ws, design)
-    collected = collect_outcomes(ws, with_patience(design, observed), now=now)
+    collected = collect_outcomes(ws, design, now=now)
     times = describe_times(design, collected) if design.unit == "customer" else None
     results = with_times(compare_outcomes(design, collected), times)
     redeemed = collect_redeemed(ws, design, collected)
@@ -126,7 +126,7 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
         health=dict(health.numbers) | {"code_leaks": redeemed.leaked_share},
         views=views,
         prior=prior,
-        matures_at=_matures_at(with_patience(design, observed), collected),
+        matures_at=_matures_at(design, collected),
     )
     with ws.ledger.begin() as tx:
         record_measurement(tx, row.experiment_id, measurement.to_json(), measured_at=now)

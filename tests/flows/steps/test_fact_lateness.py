@@ -1,4 +1,4 @@
-"""How late orders are loaded is kept with each load, and an experiment waits as long as that says."""
+"""How late orders are loaded is kept with each load, and a measurement says it beside what was agreed."""
 
 from __future__ import annotations
 
@@ -42,29 +42,24 @@ def test_delays_are_counted_from_the_second_load_on_and_archives_are_not_late(sh
     assert ws.facts.order_delays() == {2: 150, 0: 5}  # what was known already is not late
 
 
-def test_where_orders_arrive_later_than_agreed_an_experiment_waits_for_them(
+def test_where_orders_arrive_later_than_agreed_a_measurement_says_how_late(
     shop: Shops, go_round: Go, monday: datetime
 ) -> None:
     ws = shop(customers=300)
     go_round(ws, monday)
     load_orders(ws, monday + 10 * DAY, monday + 17 * DAY, n=250)
-    early = measure_experiment(ws, "back", now=monday + RIPE).to_json()
-    assert {arm["mature"] for arm in early["arms"].values()} == {0}
-    assert early["matures_at"] == (monday + 38 * DAY).isoformat()
-    later = measure_experiment(ws, "back", now=monday + 38 * DAY).to_json()
-    assert sum(arm["mature"] for arm in later["arms"].values()) == 300
-    found = later["circumstances"]["lateness"]
-    assert (found["status"], found["agreed_days"], found["waited_days"], found["days_95"]) == ("known", 3.0, 8.0, 7.0)
+    found = lateness_of(ws, monday + RIPE)
+    assert (found["status"], found["agreed_days"], found["days_95"]) == ("known", 3.0, 7.0)
     assert found["late_share"] == pytest.approx(250 / found["outcomes"])
 
 
-def test_orders_in_time_change_no_wait_and_few_orders_say_nothing(shop: Shops, go_round: Go, monday: datetime) -> None:
+def test_orders_in_time_are_not_late_and_few_orders_say_nothing(shop: Shops, go_round: Go, monday: datetime) -> None:
     ws = shop(customers=300)
     go_round(ws, monday)
     assert lateness_of(ws, monday + RIPE) == {"status": "unknown", "agreed_days": 3.0}
     load_orders(ws, monday + 10 * DAY, monday + 12 * DAY, n=200)
     found = lateness_of(ws, monday + RIPE)
-    assert (found["status"], found["waited_days"], found["late"]) == ("known", 3.0, 0)
+    assert (found["status"], found["late"]) == ("known", 0)
 
 
 def test_a_warehouse_that_keeps_no_load_instants_says_unknown(shop: Shops, go_round: Go, monday: datetime) -> None:
