@@ -51,6 +51,7 @@ def due_conditionals(
         .where(
             sa.text("outbox.state = 'pending'"),
             _O.c.experiment_id.in_(sorted(experiments)),
+            _O.c.channel.in_(schema.CHANNELS),  # all there are: so the index of what is due leads to the instants
             _O.c.unless.is_not(None),
             _O.c.not_before <= until,
         )
