@@ -1,4 +1,4 @@
-"""What makes a journey: the moment that begins it, conditions that leave a message out, and messages that come again."""
+"""What makes a journey: the moment that begins it, what leaves a message out, and messages that come again."""
 
 from __future__ import annotations
 

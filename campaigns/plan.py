@@ -178,7 +178,7 @@ def _times_of(arm: ArmRule, candidates: pd.DataFrame, zones: Zones, reach: Reach
     steps = [step.timing for step in arm.steps]
     hours = hours_at(steps, channels, candidates, zones, as_of=rules.as_of, salt=rules.salt)
     limits = SendLimits(rules.as_of, rules.quiet, arm.offer_ends_at)
-    begins = candidates["triggered_at"] if "triggered_at" in candidates else None
+    begins = candidates.get("triggered_at")
     return arm_times(arm.name, steps, zones, list(zip(channels, hours, strict=True)), limits, begins=begins)
 
 

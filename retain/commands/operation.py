@@ -37,10 +37,13 @@ def deliver(
     Run it as often as you like, in as many processes as you like: no message leaves twice.
     """
     from flows.steps.deliver_messages import deliver_messages
+    from flows.steps.dispatch_pace import running_clock
     from flows.wiring import worker_name
 
+    at = instant(now)
+    clock = running_clock(at) if now is None else None
     with opened(workspace) as ws, progress_bar("deliver", quiet=as_json) as progress:
-        delivered = deliver_messages(ws, now=instant(now), worker=worker_name(), limit=limit, progress=progress)
+        delivered = deliver_messages(ws, now=at, worker=worker_name(), limit=limit, clock=clock, progress=progress)
     outcome = delivered.to_json()
     for campaign, why in outcome["held"].items():
         warn(f"{campaign} is held: {why}")
@@ -128,7 +131,7 @@ def resume(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused campaign's messages leave again; name what `retain status` shows, such as "*" or "CAMPAIGN/email"."""
+    """Let a paused campaign's messages leave again; name what `retain status` shows ("*", "CAMPAIGN/email")."""
     from flows.steps.pause_campaign import resume_campaign
 
     with opened(workspace) as ws:

@@ -1,4 +1,4 @@
-"""Moments that bring customers into a campaign: an event, a first purchase or a birthday, and so long before or after."""
+"""Moments that bring customers into a campaign: so long after an event or a first purchase, or around a birthday."""
 
 from __future__ import annotations
 

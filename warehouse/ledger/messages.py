@@ -52,7 +52,7 @@ _ROW_COLUMNS: Final = tuple(_O.c[name] for name in MessageRow._fields)
 
 
 def message_key(experiment_id: str, customer_id: str, step: int, turn: int = 1, channel: str | None = None) -> str:
-    """Name a message: EXPERIMENT/CUSTOMER/STEP, with .TURN where its step has sent before, with /CHANNEL in a fallback."""
+    """Name a message: EXPERIMENT/CUSTOMER/STEP, .TURN where its step has sent before, /CHANNEL in a fallback."""
     name = f"{experiment_id}/{customer_id}/{step}"
     if turn > 1:
         name = f"{name}.{turn}"
