@@ -22,8 +22,9 @@ def check_journeys(raw: Mapping[str, Any]) -> Iterator[Issue]:
     audience = _mapping(raw.get("audience"))
     yield from _check_audience(audience, is_given="audience" in raw)
     for name, arm in _mapping(raw.get("arms")).items():
-        steps = _mapping(arm).get("steps")
-        for i, step in enumerate(steps if isinstance(steps, list) else []):
+        listed = _mapping(arm).get("steps")
+        steps: list[Any] = listed if isinstance(listed, list) else []
+        for i, step in enumerate(steps):
             location: Location = ("arms", name, "steps", i)
             earlier = [_channels(_mapping(other)) for other in steps[:i]]
             yield from _check_step(_mapping(step), earlier, location, has_offer="offer" in _mapping(arm))
