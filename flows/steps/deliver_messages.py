@@ -22,6 +22,7 @@ from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
 from flows.steps.leave_out import Leavers
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.planning_rules import holdout_rule
+from flows.steps.receive_receipts import receive_early
 from flows.steps.reconcile_doubts import reconcile_doubts
 from flows.steps.sending_rules import Sending, read_sending
 from flows.steps.settlements import Attempt, cost_of, is_bounce, settlement_of, suppressions_from
@@ -120,6 +121,7 @@ def deliver_messages(
     with asyncio.Runner() as runner:
         try:
             delivered.sent += reconcile_doubts(ws, sending, accounts, now=now, runner=runner).found
+            receive_early(ws, now=now)  # before the fallbacks: what came early may tell that a message did not arrive
             fall_back(ws, sending, now=now)
             put_off_late_messages(ws, sending, now, delivered)
             rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
@@ -129,6 +131,7 @@ def deliver_messages(
             rule = holdout_rule(ws.settings, at=now)
             run.holdout = Holdout(rule.salt, rule.share)
             _send_all(ws, run, limit, progress)
+            receive_early(ws, now=run.now)
             while limit is None and fall_back(ws, sending, now=run.now):
                 run.leavers.forget()
                 _send_all(ws, run, limit, progress)

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from channels.message import Address
 from channels.opt_out_words import Wish
-from channels.receipts import Inbound, Receipt
+from channels.receipts import Inbound, Receipt, State, SuppressReason
 from flows.steps.guard_reputation import pause_harmful
 from flows.steps.kept_addresses import Why, keep_out, suppress_addresses_of
 from warehouse.facts.errors import FactsError
@@ -18,6 +18,14 @@ from warehouse.ledger.address_suppressions import release_addresses, suppress_ad
 from warehouse.ledger.addressees import customers_of_messages
 from warehouse.ledger.audit import audit_log, record_audit
 from warehouse.ledger.deliveries import messages_with_ids
+from warehouse.ledger.early_receipts import (
+    KEPT,
+    EarlyReceipt,
+    awaits_answers,
+    early_receipts,
+    forget_early,
+    keep_early,
+)
 from warehouse.ledger.engagement import ENGAGED
 from warehouse.ledger.exits import conditionals_of, is_awaited, record_exits
 from warehouse.ledger.outbox import Settlement, settle
@@ -40,7 +48,8 @@ _log = logging.getLogger(__name__)
 class Received:
     """What came in: `applied` changed a message's state, `known` did not (repeated, or overtaken by better news).
 
-    `unknown` names no message of this ledger; `suppressed` are customers who must not be written to from now on.
+    `unknown` names no message of this ledger, or none yet (`receive_early`); `suppressed` are customers who must not be
+    written to from now on.
     """
 
     applied: int = 0
@@ -74,6 +83,23 @@ def receive_receipts(ws: Workspace, receipts: Iterable[Receipt], *, now: datetim
     for start in range(0, len(everything), BATCH):
         total += _receive_batch(ws, everything[start : start + BATCH], now)
     return total
+
+
+def receive_early(ws: Workspace, *, now: datetime) -> Received:
+    """Record the receipts that came before their message's id did, as far as it is known now; drop what is too old.
+
+    Twilio's callbacks come once, and a callback set at a Messaging Service bears no key of ours: told while our own
+    answer is still under way, it would be lost.
+    """
+    with ws.ledger.read() as tx:
+        kept = early_receipts(tx)
+    if not kept:
+        return Received()
+    found = [receipt for receipt in _with_keys(ws, map(_late, kept))[0] if receipt.message_key is not None]
+    received = _receive_batch(ws, found, now) if found else Received()
+    # after the record: a crash in between leaves receipts that are known when they are taken up again
+    forget_early(ws.ledger, [receipt.event_key for receipt in found], before=now - KEPT)
+    return received
 
 
 def receive_inbound(ws: Workspace, inbound: Inbound, *, now: datetime) -> Answered:
@@ -128,22 +154,54 @@ def customers_with_phone(ws: Workspace, number: Address) -> list[str]:
         raise FactsError("the facts cannot be asked whose number an inbound SMS came from; try again later") from None
 
 
-def _with_keys(ws: Workspace, receipts: Sequence[Receipt]) -> list[Receipt]:
-    """The receipts with our keys, those included that name their message by the provider's id alone."""
+def _with_keys(ws: Workspace, receipts: Iterable[Receipt]) -> tuple[list[Receipt], bool]:
+    """The receipts with our keys, those included that name their message by the provider's id alone.
+
+    Also whether those without one may have come before their message's id did.
+    """
+    told = list(receipts)
     ids: dict[str, set[str]] = {}
-    for receipt in receipts:
+    for receipt in told:
         if receipt.message_key is None and receipt.provider_id is not None and receipt.channel == "sms":
             ids.setdefault(receipt.provider, set()).add(receipt.provider_id)
     if not ids:
-        return list(receipts)
+        return told, False
     with ws.ledger.read() as tx:
+        may_be_early = awaits_answers(tx)  # asked first: an answer that comes in between is seen by the next question
         known = {provider: messages_with_ids(tx, provider, wanted) for provider, wanted in ids.items()}
-    keys = [r.message_key or known.get(r.provider, {}).get(r.provider_id or "") for r in receipts]
-    return [replace(receipt, message_key=key) for receipt, key in zip(receipts, keys, strict=True)]
+    keys = [r.message_key or known.get(r.provider, {}).get(r.provider_id or "") for r in told]
+    return [replace(receipt, message_key=key) for receipt, key in zip(told, keys, strict=True)], may_be_early
+
+
+def _early(receipt: Receipt, now: datetime) -> EarlyReceipt | None:
+    """What is kept of a receipt that names no message yet; nothing where our own answer will tell as much."""
+    if receipt.message_key is not None or receipt.provider_id is None or receipt.channel != "sms":
+        return None
+    if receipt.state == "sent":
+        return None
+    told = (receipt.event, receipt.state, receipt.reason, receipt.code, receipt.suppress)
+    return EarlyReceipt(receipt.event_key, receipt.provider, receipt.provider_id, *told, receipt.at or now)
+
+
+def _late(kept: EarlyReceipt) -> Receipt:
+    return Receipt(
+        provider=kept.provider,
+        channel="sms",
+        event=kept.event,
+        event_key=kept.event_key,
+        state=cast(State, kept.state),
+        provider_id=kept.provider_id,
+        reason=kept.reason,
+        code=kept.code,
+        at=kept.at,
+        suppress=cast("SuppressReason | None", kept.suppress),
+    )
 
 
 def _receive_batch(ws: Workspace, receipts: Sequence[Receipt], now: datetime) -> Received:
-    receipts = _with_keys(ws, receipts)
+    receipts, may_be_early = _with_keys(ws, receipts)
+    if may_be_early:
+        keep_early(ws.ledger, [kept for receipt in receipts if (kept := _early(receipt, now)) is not None])
     keys = {receipt.message_key for receipt in receipts if receipt.message_key is not None}
     with ws.ledger.read() as tx:
         customers = customers_of_messages(tx, sorted(keys))

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 import warehouse.ledger.account_tables
 import warehouse.ledger.consent_tables
+import warehouse.ledger.early_tables
 import warehouse.ledger.launch_tables
 import warehouse.ledger.link_tables
 import warehouse.ledger.offer_tables

@@ -19,16 +19,19 @@ from channels.provider import Capability, SendResult
 from channels.receipts import Inbound, Receipt, sendgrid_receipts, twilio_receipt
 from flows.steps.deliver_messages import deliver_messages
 from flows.steps.load_facts import load_facts
-from flows.steps.receive_receipts import Received, receive_inbound, receive_receipts
+from flows.steps.receive_receipts import Received, receive_early, receive_inbound, receive_receipts
 from flows.steps.replay_events import replay_events
 from flows.steps.resolve_message import resolve_message
 from flows.steps.run_campaign import run_campaign
 from flows.wiring import Workspace
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.audit import audit_log
+from warehouse.ledger.early_receipts import early_receipts
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.history import customer_history, message_history
 from warehouse.ledger.outbox import Settlement, settle
+
+from .conftest import CAMPAIGN
 
 HOUR = timedelta(hours=1)
 Shop = Callable[..., Workspace]
@@ -89,6 +92,84 @@ def test_a_callback_without_our_key_finds_its_message_by_the_providers_id(shop: 
     told = receive_receipts(ws, [receipt, stranger], now=monday + HOUR)
     assert (told.applied, told.unknown, told.suppressed) == (1, 1, 1)
     assert ending(ws, chosen) == ("failed", "SM77", {("sms", "bounce")})
+
+
+class Hasty:
+    """A provider whose callbacks, which name a message by its own id alone, come before its answers."""
+
+    name, channel = "twilio", "sms"
+    capability: Capability = "N"
+
+    def __init__(self, ws: Workspace, statuses: Sequence[str], *, answers: bool = True) -> None:
+        self.ws, self.statuses, self.answers = ws, statuses, answers
+
+    async def send(self, batch: Sequence[Outgoing], *, now: datetime) -> list[SendResult]:
+        for message in batch:
+            fields = [{"MessageSid": self.id_of(message), "MessageStatus": s} for s in self.statuses]
+            told = [twilio_receipt({**each, "ErrorCode": "30006"}, message_key=None) for each in fields]
+            found = [receipt for receipt in told if receipt is not None]
+            assert receive_receipts(self.ws, [*found, *found], now=now) == Received(unknown=2 * len(found))
+        if not self.answers:
+            return [SendResult(m.key, "unknown", code="timeout") for m in batch]
+        return [SendResult(m.key, "accepted", self.id_of(m)) for m in batch]
+
+    def id_of(self, message: Outgoing) -> str:
+        return f"SM{message.customer_id}"
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def send_hastily(ws: Workspace, monday: datetime, *statuses: str, answers: bool = True) -> str:
+    """Send the campaign's first SMS by such a provider; give its key."""
+    sms: Any = Hasty(ws, statuses, answers=answers)
+    run_campaign(ws, "back", as_of=monday)
+    deliver_messages(replace(ws, providers={**ws.providers, "sms": sms}), now=monday, worker="test", limit=20)
+    texts = [m for n in range(60) for m in story(ws, f"C{n:04d}").messages if m["channel"] == "sms" and m["attempts"]]
+    return str(texts[0]["message_key"])
+
+
+def kept(ws: Workspace) -> int:
+    with ws.ledger.read() as tx:
+        return len(early_receipts(tx))
+
+
+@pytest.mark.parametrize("last", ["delivered", "undelivered"])
+def test_a_callback_without_our_key_that_comes_before_the_answer_is_not_lost(
+    shop: Shop, monday: datetime, last: str
+) -> None:
+    ws = shop(campaign=CAMPAIGN.replace("channel: email", "channel: sms"))
+    key = send_hastily(ws, monday, "queued", "sent", last)
+    state, provider_id, wishes = ending(ws, key)
+    assert (state, provider_id) == ("delivered" if last == "delivered" else "failed", f"SM{key.split('/')[1]}")
+    assert wishes == (set() if last == "delivered" else {("sms", "bounce")})
+    assert kept(ws) == 0
+
+
+def test_what_came_early_is_kept_while_its_message_is_in_doubt_and_no_longer_than_two_hours(
+    shop: Shop, monday: datetime
+) -> None:
+    ws = shop(campaign=CAMPAIGN.replace("channel: email", "channel: sms"))
+    key = send_hastily(ws, monday, "delivered", answers=False)
+    assert ending(ws, key)[0] == "in_doubt"
+    n = kept(ws)
+    assert n > 1
+    found = Settlement(message_key=key, state="sent", provider="twilio", provider_id=f"SM{key.split('/')[1]}")
+    settle(ws.ledger, [found], monday + HOUR)
+    assert receive_early(ws, now=monday + HOUR) == Received(applied=1)
+    assert ending(ws, key)[0] == "delivered"
+    assert kept(ws) == n - 1
+    receive_early(ws, now=monday + 3 * HOUR)
+    assert kept(ws) == 0
+
+
+def test_callbacks_about_messages_that_others_sent_by_the_account_are_not_kept(shop: Shop, monday: datetime) -> None:
+    ws = shop()
+    keys_of(ws, monday)
+    stranger = twilio_receipt({"MessageSid": "SM78", "MessageStatus": "delivered"}, message_key=None)
+    assert stranger is not None
+    assert receive_receipts(ws, [stranger], now=monday) == Received(unknown=1)
+    assert kept(ws) == 0
 
 
 @pytest.mark.parametrize("sent", [True, False])

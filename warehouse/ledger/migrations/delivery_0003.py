@@ -1,4 +1,4 @@
-"""The tables of pace, of how messages fare, and of short links; part of version 0003.
+"""The tables of pace, of how messages fare, of short links and of early receipts; part of version 0003.
 
 A frozen copy: it does not import the room's present tables, so that it does tomorrow what it does today.
 """
@@ -65,4 +65,18 @@ def add_delivery() -> None:
         sa.ForeignKeyConstraint(
             ["message_key"], ["outbox.message_key"], name="short_links_outbox_fk", onupdate="CASCADE"
         ),
+    )
+    op.create_table(
+        "early_receipts",
+        sa.Column("event_key", _ID, nullable=False),
+        sa.Column("provider", sa.Text, nullable=False),
+        sa.Column("provider_id", _ID, nullable=False),
+        sa.Column("event", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text),
+        sa.Column("code", sa.Text),
+        sa.Column("suppress", sa.Text),
+        sa.Column("at", _INSTANT, nullable=False),
+        sa.PrimaryKeyConstraint("event_key", name="early_receipts_pk"),
+        sa.CheckConstraint("state = 'delivered' OR state = 'failed'", name="early_receipts_state"),
     )
