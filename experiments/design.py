@@ -117,6 +117,11 @@ class Design:
         """The arms that get something: all but control, in file order."""
         return tuple(name for name, _ in self.weights if name != self.control)
 
+    @property
+    def units(self) -> str:
+        """What is drawn, and what sizes count, as a word: customers or households."""
+        return f"{self.unit}s"
+
     def all_metrics(self) -> tuple[str, ...]:
         """Primary, secondary and guardrail metrics, each once, in that order."""
         return tuple(dict.fromkeys((self.primary, *self.metrics, *(guard.metric for guard in self.guardrails))))

@@ -66,9 +66,9 @@ def size(evidence: Evidence) -> list[Reason]:
         planned = planned_customers(design, evidence.mature, planned_n=design.planned_n)
         share = 1.0 if evidence.final else evidence.look / design.looks
         there, needed = planned.matured, ENOUGH_OF_PLANNED * share * planned.needed
-        text = f"{planned.whose} {there} mature customers, {needed:.0f} were planned for this look"
+        text = f"{planned.whose} {there} mature {design.units}, {needed:.0f} were planned for this look"
         reasons.append(Reason("size", "planned_size", float(there), needed, there >= needed, text))
-    floor = f"smallest arm has {smallest} mature customers, the floor is {FLOOR_PER_ARM}"
+    floor = f"smallest arm has {smallest} mature {design.units}, the floor is {FLOOR_PER_ARM}"
     reasons.append(Reason("size", "floor", float(smallest), FLOOR_PER_ARM, smallest >= FLOOR_PER_ARM, floor))
     conversions = _fewest_conversions(evidence)
     if conversions is not None:
@@ -118,7 +118,7 @@ def guardrail_sizes(evidence: Evidence) -> list[Reason]:
             if result is None or needed is None:
                 continue
             value, wanted = float(result.n_control), share * needed
-            text = f"control has {result.n_control} customers, {guard.metric}'s margin needs {needed}"
+            text = f"control has {result.n_control} {design.units}, {guard.metric}'s margin needs {needed}"
             reasons.append(Reason("size", "guardrail_size", value, wanted, value >= wanted, text, arm, guard.metric))
     return reasons
 
@@ -126,7 +126,8 @@ def guardrail_sizes(evidence: Evidence) -> list[Reason]:
 def _planned_guardrail(evidence: Evidence, metric: str, planned_n: int, share: float) -> Reason:
     planned = planned_customers(evidence.design, evidence.mature, planned_n=planned_n)
     wanted = share * planned.needed
-    text = f"{planned.whose} {planned.matured} mature customers, {metric}'s margin needs {wanted:.0f} for this look"
+    units = evidence.design.units
+    text = f"{planned.whose} {planned.matured} mature {units}, {metric}'s margin needs {wanted:.0f} for this look"
     passed = planned.matured >= wanted
     return Reason("size", "guardrail_size", float(planned.matured), wanted, passed, text, None, metric)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -131,26 +132,36 @@ def _information(measurement: Measurement) -> float:
 
     Without a planned size a handful of customers is no information either: the engine's floor per arm is the plan.
     """
-    design, collected = measurement.design, measurement.collected
+    design = measurement.design
     arms = [name for name, weight in design.weights if weight > 0]
-    smallest = min((collected.mature.get(arm, 0) for arm in arms), default=0)
+    assigned, mature = _counts(measurement)
+    smallest = min((mature.get(arm, 0) for arm in arms), default=0)
     if design.planned_n:
-        planned = planned_customers(design, collected.mature, planned_n=design.planned_n)
+        planned = planned_customers(design, mature, planned_n=design.planned_n)
         return min(1.0, planned.matured / planned.needed)
-    assigned = sum(collected.assigned.values())
-    matured = sum(collected.mature.values()) / assigned if assigned else 0.0
+    everybody = sum(assigned.values())
+    matured = sum(mature.values()) / everybody if everybody else 0.0
     return min(matured, smallest / FLOOR_PER_ARM)
+
+
+def _counts(measurement: Measurement) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Assigned and mature per arm, in what the sizes were planned in: customers, or households (not their members)."""
+    collected = measurement.collected
+    if measurement.design.unit == "household":
+        return collected.units, collected.mature_units
+    return collected.assigned, collected.mature
 
 
 def _evidence(measurement: Measurement, plan: LookPlan, taken: list[LookRow]) -> Evidence:
     collected = measurement.collected
+    assigned, mature = _counts(measurement)
     reached = {arm: c.reached / c.assigned for arm, c in collected.tallies.items() if c.assigned}
     cost = {arm: c.cost_micros / 1e6 / c.assigned for arm, c in collected.tallies.items() if c.assigned}
     return Evidence(
         design=measurement.design,
         results=measurement.results,
-        assigned=collected.assigned,
-        mature=collected.mature,
+        assigned=assigned,
+        mature=mature,
         look=plan.look,
         looks_done=_last_look(taken),
         information=plan.information,

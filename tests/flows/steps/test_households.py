@@ -128,6 +128,28 @@ def test_households_are_measured_as_households(shop: Shop, monday: datetime) -> 
     assert decide_experiment(ws, "back", now=monday + 40 * DAY).verdict.verdict != "invalid"
 
 
+def test_the_planned_size_is_reached_by_households_and_not_by_their_members(shop: Shop, monday: datetime) -> None:
+    """A plan of so many households is not met by as many customers, who are three to a household."""
+    bought = {n: [(monday - 20 * DAY, 40.0), (monday + 5 * DAY, 40.0)] for n in range(N) if (n // 3) % 3 == 0}
+    ws = shop(customers=N, campaign=CAMPAIGN.replace("orders >= 2", "orders >= 1"), bought=bought)
+    at_home(ws)
+    planned = plan_campaign(ws, "back", as_of=monday).design.planned_n
+    run_campaign(ws, "back", as_of=monday)
+    deliver_messages(ws, now=monday, worker="test")
+    decided = decide_experiment(ws, "back", now=monday + 40 * DAY)
+    collected = decided.measurement.collected
+    households, customers = (min(sizes.values()) for sizes in (collected.mature_units, collected.mature))
+    assert planned is not None
+    assert households < planned * 0.95 < 3 * planned
+    assert customers > 2 * households
+    reasons = {(reason.gate, reason.code): reason for reason in decided.verdict.reasons}
+    assert reasons["size", "planned_size"].value == households
+    assert "mature households" in reasons["size", "planned_size"].text
+    assert reasons["size", "floor"].value == households
+    assert reasons["maturity", "information"].value == pytest.approx(households / planned)
+    assert decided.verdict.verdict == "keep_testing"
+
+
 def test_power_counts_households_and_says_what_they_cost(shop: Shop, monday: datetime) -> None:
     bought = {n: [(monday - 20 * DAY, 40.0)] for n in range(N) if (n // 3) % 3 == 0}
     campaign = CAMPAIGN.replace("orders >= 2", "orders >= 1")
