@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from yarl import URL
 
+from channels.departure import LEASE_OVER, may_leave
 from channels.errors import ChannelError
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
@@ -84,6 +85,7 @@ class Wire:
     ) -> Reply:
         """Make one request and read its answer, all within `total_s`; redirects are answers like others.
 
+        A request that asks for something (POST) leaves only while `may_leave` says so.
         Raises NotSent or InDoubt, never anything with an address in it.
         """
         token = _bytes_left.set(left := [False])
@@ -181,17 +183,25 @@ def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
         return None
 
 
+class _LeaseOver(aiohttp.ClientError):
+    """Whoever sends this has lost the right to."""
+
+
 class _NotingRequest(aiohttp.ClientRequest):
     """Notes that it is about to be written: from here on the provider may get it (a trace costs an eighth more)."""
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
-        """Note, then write."""
+        """Look whether it may still leave, note that it does, then write."""
+        if self.method != "GET" and not may_leave():
+            raise _LeaseOver
         _bytes_left.get()[0] = True
         return await super().send(conn)
 
 
 def _code(error: BaseException) -> str:
     """One word for what went wrong on the way."""
+    if isinstance(error, _LeaseOver):
+        return LEASE_OVER
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):

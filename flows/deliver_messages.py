@@ -12,6 +12,7 @@ from flows.result_page import publish_table
 from flows.run_context import clock, named_by, workspace_of
 from flows.settings import SettingsError
 from flows.steps.deliver_messages import deliver_messages as deliver_step
+from flows.steps.dispatch_pace import running_clock
 from flows.wiring import worker_name
 
 MESSAGES_A_TASK: Final = 2_000
@@ -21,10 +22,11 @@ TASKS_A_RUN: Final = 500
 
 
 @task(persist_result=False)  # no retries: the next run takes up what is left, message by message
-def deliver(workspace: str | None, now: datetime, limit: int) -> dict[str, Any]:
-    """Claim, send and settle at most `limit` messages that may leave at `now`. Gives counts."""
+def deliver(workspace: str | None, now: datetime, limit: int, runs_by_clock: bool = False) -> dict[str, Any]:
+    """Claim, send and settle at most `limit` messages that may leave at `now`, or as time goes on. Gives counts."""
     with workspace_of(workspace) as ws:
-        return deliver_step(ws, now=now, worker=worker_name(), limit=limit).to_json()
+        going_on = running_clock(now) if runs_by_clock else None
+        return deliver_step(ws, now=now, worker=worker_name(), limit=limit, clock=going_on).to_json()
 
 
 @flow(name="deliver-messages", flow_run_name=lambda: f"deliver {named_by()}", persist_result=False)
@@ -44,7 +46,7 @@ def deliver_messages(
     left = limit
     for _ in range(TASKS_A_RUN):
         room = MESSAGES_A_TASK if left is None else min(MESSAGES_A_TASK, left)
-        done = deliver(workspace, clock(now), room)
+        done = deliver(workspace, clock(now), room, runs_by_clock=now is None)
         held.update(done.pop("held"))
         resting.update(done.pop("resting"))
         paused.update(done.pop("paused"))

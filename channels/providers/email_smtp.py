@@ -15,6 +15,7 @@ from datetime import datetime
 from email.utils import format_datetime, formataddr
 from typing import TYPE_CHECKING, Final
 
+from channels.departure import LEASE_OVER, may_leave
 from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Action, Capability, SendResult
@@ -189,6 +190,9 @@ class _Transaction:
             await client.mail(self.sender)
             step = "rcpt"
             await client.rcpt(self.recipient)
+            if not may_leave():
+                await _start_over(client)
+                return _not_sent(self.key, LEASE_OVER, "whoever sends it came too late")
             step, self.is_begun = "data", True
             await client.data(self.data)
         except SMTPResponseException as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -47,6 +48,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "cut_accepted": Fault(True, manner="cut"),
     "html_accepted": Fault(True, 200, b"<html>OK</html>"),
     "empty_accepted": Fault(True, body=b""),
+    "wrong_id_accepted": Fault(True, body=b'{"sid": "nobody\'s", "name": "nobody\'s"}'),
     "slow_drip": Fault(True, manner="drip"),
     "late_accepted": Fault(True, delay_s=1.5),
     "callback_first": Fault(True, callback_first=True),
@@ -74,6 +76,8 @@ class FaultPlan:
             raise ValueError(f"unknown faults {', '.join(unknown)}; there are {', '.join(sorted(FAULTS))}")
         self._rng = random.Random(self.seed)  # noqa: S311 (a repeatable trial, no secret)
         self._count = 0
+        self.met: Counter[str] = Counter()
+        """Fault -> how many requests met it."""
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> FaultPlan:
@@ -85,15 +89,22 @@ class FaultPlan:
 
     def choose(self, recipient: str) -> Fault | None:
         """The fault of the next request, or None for a good day."""
+        name = self._draw(recipient)
+        if name is None:
+            return None
+        self.met[name] += 1
+        return FAULTS[name]
+
+    def _draw(self, recipient: str) -> str | None:
         self._count += 1
         drawn = self._rng.random()
         name = self.by_number.get(self._count) or self.by_recipient.get(recipient)
         if name is not None:
-            return FAULTS[name]
+            return name
         if any(first <= self._count < first + many for first, many in self.brown_outs.items()):
-            return FAULTS["too_many" if self._count % 2 else "late_accepted"]
+            return "too_many" if self._count % 2 else "late_accepted"
         for fault, rate in sorted(self.rates.items()):
             if drawn < rate:
-                return FAULTS[fault]
+                return fault
             drawn -= rate
         return None

@@ -96,6 +96,7 @@ class Simulator:
                 accepted = [taken.to_json() for taken in self.book.accepted]
                 withdrawn = [taken.to_json() for taken in self.book.withdrawn]
                 told = {"accepted": accepted, "duplicates": self.book.duplicates(), "withdrawn": withdrawn}
+                told["faults"] = dict(self.plan.met)
                 return json_response(200, told)
             case "GET", "/__sim/requests":
                 return json_response(200, {"requests": [_told(asked) for asked in self.requests]})
@@ -123,18 +124,22 @@ class Simulator:
         return json_response(404, {"message": "controls: GET ledger, requests, keys; POST plan, emit, reset"})
 
     async def _emit(self, request: Request) -> Response:
-        """Send the receipts of everything accepted so far, disturbed as asked; tells how many were sent and taken."""
+        """Send the receipts of everything accepted so far, disturbed as asked; tells how many were sent and taken.
+
+        "from": only of what was accepted from this number on; the answer's "next" is the number to go on with.
+        """
         try:
             asked = request.json()
             plan = ReceiptPlan(**asked.get("plan", {}))
             self.receivers = Receivers.from_json(asked)
-            receipts = plan.disturb(self._receipts(self.book.accepted))
+            first, after = int(asked.get("from", 0)), len(self.book.accepted)
+            receipts = plan.disturb(self._receipts(self.book.accepted[first:after]))
             taken = await self._post(receipts)
         except (ValueError, TypeError, AttributeError) as error:
             return json_response(400, {"message": str(error)})
         except (NotSent, InDoubt) as error:
             return json_response(502, {"message": str(error)})
-        return json_response(200, {"sent": len(receipts), "taken": taken})
+        return json_response(200, {"sent": len(receipts), "taken": taken, "next": after})
 
     async def _post(self, receipts: Sequence[Receipt]) -> int:
         """Deliver receipts to this machine and give the number of those taken."""
@@ -155,7 +160,9 @@ class Simulator:
             if taken.provider == "twilio":
                 receipts += twilio_receipts(taken, self.twilio.auth_token)
         mails, url = [taken for taken in accepted if taken.provider == "sendgrid"], self.receivers.sendgrid_url
-        return receipts + (sendgrid_receipts(mails, url=url, key=self.sendgrid.signing_key) if url and mails else [])
+        if url and mails:
+            receipts += sendgrid_receipts(mails, url=url, key=self.sendgrid.signing_key, at=self.sendgrid.clock())
+        return receipts
 
 
 def _told(request: Request) -> dict[str, Any]:

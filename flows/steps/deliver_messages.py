@@ -8,9 +8,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from channels.departure import LEASE_OVER, leaving_while
 from channels.errors import ChannelError
 from channels.message import Outgoing
 from channels.provider import Provider, SendResult
@@ -18,8 +19,8 @@ from flows.steps.dispatch_pace import Pace, accounts_of, running_clock
 from flows.steps.fall_back import fall_back
 from flows.steps.guard_reputation import pause_harmful
 from flows.steps.late_messages import put_off_late_messages
-from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
 from flows.steps.leave_out import Leavers
+from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.planning_rules import holdout_rule
 from flows.steps.receive_receipts import receive_early
@@ -51,6 +52,8 @@ BATCH: Final = 1_000  # as many as an e-mail request holds; of 500 the ledger's 
 LEASE: Final = timedelta(minutes=10)
 SEND_TIMEOUT: Final = timedelta(seconds=60)
 """A lease must last so much longer than now for a message to be sent under it."""
+
+NEVER_CLAIMED: Final = datetime.min.replace(tzinfo=UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -101,12 +104,14 @@ def deliver_messages(
     now: datetime,
     worker: str,
     limit: int | None = None,
+    clock: Callable[[], datetime] | None = None,
     pace: Pace | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Delivered:
     """Send every message whose slot is open at `now`, `limit` at most; may run in any number of processes at once.
 
-    `pace` is made of the settings unless it is given; what all workers know of an account is kept in the ledger. Killed
+    With a `clock` the run goes by it, else all of it happens at `now` and what it waits after. `pace` is made of the
+    settings unless it is given; what all workers know of an account is kept in the ledger. Killed
     at any point it leaves messages that the next run takes up again, or that are in doubt and counted as such.
     A campaign whose file is not sound is held, a channel whose account is set up wrongly waits. Raises BookErrors where
     offers or segments are not sound: nothing leaves then.
@@ -116,7 +121,7 @@ def deliver_messages(
     delivered.held.update(sending.held)
     swept = sweep(ws.ledger, now)
     delivered.skipped["expired"] += swept.expired
-    pace = pace or Pace(ws.ledger, worker, accounts_of(ws.settings), clock=running_clock(now))
+    pace = pace or Pace(ws.ledger, worker, accounts_of(ws.settings), clock=clock or running_clock(now))
     accounts = UsableAccounts(ws)
     with asyncio.Runner() as runner:
         try:
@@ -128,6 +133,7 @@ def deliver_messages(
             pause_harmful(ws, now=now)
             leavers = Leavers(ws, sending, delivered)
             run = _Run(ContentMaker(ws, sending), sending, delivered, leavers, worker, now, runner, accounts, pace, rng)
+            run.clock = clock
             rule = holdout_rule(ws.settings, at=now)
             run.holdout = Holdout(rule.salt, rule.share)
             _send_all(ws, run, limit, progress)
@@ -146,7 +152,7 @@ def deliver_messages(
 
 @dataclass(slots=True)
 class _Run:
-    """What every batch of one delivery run needs; `now` goes on by what the run waits."""
+    """What every batch of one delivery run needs; `now` goes on by the clock, or by what the run waits."""
 
     maker: ContentMaker
     sending: Sending
@@ -161,15 +167,32 @@ class _Run:
     hours: Mapping[str, Hours] = field(default_factory=dict)
     """Of each message claimed last: when it may leave."""
     holdout: Holdout | None = None
+    clock: Callable[[], datetime] | None = None
+    lease_ends: datetime = NEVER_CLAIMED
+    """Until when, by the pace's clock, what was claimed last is this worker's alone."""
+
+    def go_on(self, waited_s: float = 0.0) -> None:
+        """Let time pass."""
+        if self.clock is not None:
+            self.now = max(self.now, self.clock())
+        else:
+            self.now += timedelta(seconds=waited_s)
+
+    def may_leave(self) -> bool:
+        """Whether a request that leaves now is over before the lease is: asked before each one's first byte."""
+        return self.pace.now() + SEND_TIMEOUT < self.lease_ends
 
 
 def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[int, int], None] | None) -> None:
     claimed_so_far = 0
     while run.sending.experiments and (limit is None or claimed_so_far < limit):
-        room = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
-        channels = run.accounts.usable(run.pace.open_channels(), now=run.now)
+        run.go_on()
+        most = BATCH if limit is None else min(BATCH, limit - claimed_so_far)
+        room = run.pace.room()
+        channels = run.accounts.usable(room, now=run.now)
         run.leavers.leave_out(run.now)
-        claimed = claim(ws.ledger, _request(run, channels, room)) if channels else []
+        run.lease_ends = run.pace.now() + LEASE  # before the claim: if anything, the lease lasts longer
+        claimed = claim(ws.ledger, _request(run, channels, most, room)) if channels else []
         if not claimed:
             return
         claimed_so_far += len(claimed)
@@ -178,11 +201,12 @@ def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[i
             progress(claimed_so_far, max(claimed_so_far, limit or 0))
 
 
-def _request(run: _Run, channels: Sequence[str], limit: int) -> ClaimRequest:
+def _request(run: _Run, channels: Sequence[str], limit: int, room: Mapping[str, int | None]) -> ClaimRequest:
     return ClaimRequest(
         worker=run.worker,
         channels=channels,
         limit=limit,
+        room={channel: room[channel] for channel in channels},
         now=run.now,
         lease=LEASE,
         rules=run.sending.rules,
@@ -224,7 +248,7 @@ def _send_paced(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: i
     channel = messages[0].channel
     waiting = [message.key for message in messages]
     for piece, waited_s in run.pace.slices(channel, messages):
-        run.now += timedelta(seconds=waited_s)
+        run.go_on(waited_s)
         waiting = waiting[len(piece) :]
         _send(ws, piece, run, fence, tries)
     if waiting:
@@ -237,7 +261,7 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
     assert provider is not None  # nothing is claimed before its account was opened
     keys = [message.key for message in messages]
     # the clock has gone on while the account was waited for
-    still_allowed = [message for message in messages if run.hours[message.key].allow(run.now)]
+    still_allowed = [message for message in messages if run.hours[message.key].allow(run.now) and run.may_leave()]
     bill = Bill(provider.name, {message.key: cost_of(ws, message) for message in still_allowed})
     where = run.maker.addressed
     asked = [message.key for message in still_allowed]
@@ -247,7 +271,7 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
     if not batch:
         return
     try:
-        results = run.runner.run(_send_batch(provider, list(batch.values()), run.now))
+        results = run.runner.run(_send_batch(provider, list(batch.values()), run))
     except ChannelError as error:
         _settle(ws, run, [_unknown(message, provider, str(error), fence) for message in batch.values()])
         raise
@@ -261,7 +285,7 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
             for r in results
         ],
     )
-    run.pace.learn(provider.channel, results)
+    run.pace.learn(provider.channel, [result for result in results if result.code != LEASE_OVER])
     _count_harm(ws, run, results, batch)
 
 
@@ -276,8 +300,9 @@ def _count_harm(ws: Workspace, run: _Run, results: Sequence[SendResult], batch: 
         pause_harmful(ws, now=run.now)
 
 
-async def _send_batch(provider: Provider, batch: Sequence[Outgoing], now: datetime) -> list[SendResult]:
-    return await provider.send(batch, now=now)
+async def _send_batch(provider: Provider, batch: Sequence[Outgoing], run: _Run) -> list[SendResult]:
+    with leaving_while(run.may_leave):
+        return await provider.send(batch, now=run.now)
 
 
 def _failure(message: ClaimedMessage, why: Unsendable, fence: int) -> Settlement:

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 from channels.message import CHANNELS, Outgoing, Sms
 from channels.provider import SendResult
 from channels.sms_length import measure_sms
-from warehouse.ledger.accounts import News, Request, Resting, learn, may_go_on, resting_accounts, take, usable_accounts
+from warehouse.ledger.accounts import (
+    News,
+    Request,
+    Resting,
+    learn,
+    may_go_on,
+    resting_accounts,
+    take,
+    unproven_accounts,
+    usable_accounts,
+)
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -19,6 +29,9 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 0.25
 """A worker takes so many seconds' worth of an account's tokens at a time: a burst is never larger than this."""
+ROUND_S: Final = 60.0
+"""A worker claims no more at a time than its account carries in so many seconds, were it the only one: well within the
+lease, also where a few workers share the account or messages weigh several segments."""
 PATIENCE_S: Final = 10.0
 """A worker waits no longer for its turn; its messages go back, and the next delivery run takes them up again."""
 
@@ -64,14 +77,25 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._probing: set[str] = set()
 
-    def open_channels(self) -> tuple[str, ...]:
-        """The channels whose accounts may be used now, or tried because their rest is over."""
+    def now(self) -> datetime:
+        """The instant by the worker's clock."""
+        return self._clock()
+
+    def room(self) -> dict[str, int | None]:
+        """The channels whose accounts may be used now, or tried because their rest is over: how much to claim of each.
+
+        No more than the account carries in a round of `ROUND_S`, one message where it is only tried, None: no limit.
+        What is claimed above that would be given back, with a line in the history of every message.
+        """
         with self._ledger.read() as tx:
             names = [account.name for account in self._accounts.values()]
             usable = usable_accounts(tx, names, now=self._clock(), patience_s=PATIENCE_S)
-        return tuple(
-            channel for channel, account in self._accounts.items() if account.name in usable or channel in self._probing
-        )
+            tried = unproven_accounts(tx, names, now=self._clock())
+        return {
+            channel: 1 if account.name in tried else _carried(account)
+            for channel, account in self._accounts.items()
+            if account.name in usable or channel in self._probing
+        }
 
     def resting(self) -> dict[str, str]:
         """Channel -> why its account is left alone."""
@@ -145,6 +169,10 @@ class Pace:
                 break
             piece.append(message)
         return piece
+
+
+def _carried(account: Account) -> int | None:
+    return None if account.rate_per_s is None else max(1, round(account.rate_per_s * ROUND_S))
 
 
 def weight_of(message: Outgoing) -> int:

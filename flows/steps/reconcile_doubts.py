@@ -55,7 +55,7 @@ def reconcile_doubts(
 ) -> Reconciled:
     """Settle what can be settled; call it after the sweep. What stays in doubt is counted and waits for a person.
 
-    A provider is asked only about attempts older than its reconcile_after: an acceptance may show late.
+    A provider is asked only about what has been in doubt for its reconcile_after: an acceptance may show late.
     """
     found = resent = 0
     with ws.ledger.read() as tx:
@@ -78,7 +78,9 @@ def _by_key(ws: Workspace, channel: str, now: datetime) -> int:
     """A provider that honours our key takes a message once, however often it is sent under it."""
     with ws.ledger.read() as tx:
         doubtful = in_doubt(tx, channel=channel)
-    news = [Settlement(message_key=row.message_key, state="pending", reason="same_key") for row in doubtful]
+    news = [
+        Settlement(message_key=row.message_key, state="pending", reason="same_key", fence=row.fence) for row in doubtful
+    ]
     return settle(ws.ledger, news, now).applied if news else 0
 
 
@@ -87,7 +89,7 @@ def _by_query(
 ) -> list[Settlement]:
     grace = ws.settings.providers.reconcile_after(provider.channel)
     with ws.ledger.read() as tx:
-        listed = doubts(tx, channel=provider.channel, intent_before=now - grace, limit=AT_ONCE)
+        listed = doubts(tx, channel=provider.channel, since_before=now - grace, limit=AT_ONCE)
     mine = [
         doubt
         for doubt in listed
@@ -107,7 +109,9 @@ def _by_query(
     news, unsure = [], Counter[str]()
     for key, answer in answers:
         if answer is None:
-            news.append(Settlement(message_key=key, state="pending", reason="not_at_provider"))
+            # of this attempt: another worker may have got the same answer earlier, and sent the message since
+            fence = since[key].message.fence
+            news.append(Settlement(message_key=key, state="pending", reason="not_at_provider", fence=fence))
         elif answer.outcome == "accepted":
             news.append(settlement_of(ws, asked[key], answer, attempt, rng=rng))
         else:

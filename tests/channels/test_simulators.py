@@ -150,7 +150,7 @@ def test_the_controls_show_the_ledger_plan_faults_and_start_over(simulator: Simu
     assert [ask(url, message, headers=key)[0] for _ in range(2)] == [500, 429]
     assert ask(f"{base}/__sim/plan", {"rates": {"nonsense": 1}})[0] == 400
     assert ask(f"{base}/__sim/reset", {})[0] == 200
-    assert ask(f"{base}/__sim/ledger")[1] == {"accepted": [], "duplicates": {}, "withdrawn": []}
+    assert ask(f"{base}/__sim/ledger")[1] == {"accepted": [], "duplicates": {}, "withdrawn": [], "faults": {}}
     assert ask(f"{base}/__sim/nothing")[0] == 404
     assert ask(url, message, headers=key)[0] == 200
 
@@ -295,13 +295,17 @@ def test_it_sends_signed_receipts_of_all_it_accepted(base: str, listener: tuple[
         f"{base}/__sim/emit", {"rewrite": {"https://hooks.example": address}, "sendgrid_url": f"{address}/sendgrid"}
     )
 
-    assert answer == (200, {"sent": 3, "taken": 3})
+    assert answer == (200, {"sent": 3, "taken": 3, "next": 5})
     first, second, events = heard.got
     assert [first.form["MessageStatus"], second.form["MessageStatus"]] == ["sent", "delivered"]
     assert first.target == "/twilio?m=k1"
     signature = first.headers["x-twilio-signature"]
     assert RequestValidator("token").validate("https://hooks.example/twilio?m=k1", first.form, signature)
     assert len(events.json()) == 6
+    take_sms(base, "https://hooks.example/twilio?m=k2")
+    again = ask(f"{base}/__sim/emit", {"from": 5, "rewrite": {"https://hooks.example": address}})
+    assert again == (200, {"sent": 2, "taken": 2, "next": 6})
+    assert heard.got[3].target == "/twilio?m=k2"
 
 
 def test_receipts_get_lost_doubled_and_out_of_order_in_the_same_way_again() -> None:
@@ -328,7 +332,7 @@ def test_receipts_leave_for_this_machine_only(base: str, listener: tuple[Listene
     assert heard.got == []
     assert ask(f"{base}/__sim/emit", {"rewrite": {"https://hooks.example/twilio": f"{address}/no"}}) == (
         200,
-        {"sent": 2, "taken": 0},
+        {"sent": 2, "taken": 0, "next": 1},
     )
 
 

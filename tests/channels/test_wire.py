@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels.departure import leaving_while, may_leave
 from channels.simulators.http import HttpServer, Request, Response
 from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, form, retry_after_s
 
@@ -112,6 +113,39 @@ def test_waiting_for_a_free_connection_counts_as_not_sent() -> None:
             await server.stop()
 
     assert sorted(asyncio.run(run())) == ["InDoubt", "NotSent", "NotSent"]
+
+
+def test_nothing_leaves_any_more_once_it_may_not_and_questions_still_do() -> None:
+    """Asked before each request's first byte, also where the connection is kept and the batch is half sent."""
+    got: list[str] = []
+
+    async def handle(request: Request) -> Response:
+        got.append(request.method)
+        return Response(200)
+
+    async def send() -> list[str]:
+        server, wire = HttpServer(handle), Wire(TIGHT)
+        url = f"http://127.0.0.1:{await server.start()}/x"
+
+        async def post(_: int) -> str:
+            try:
+                await wire.request("POST", url, body=b"hello")
+            except NotSent as error:
+                return error.code
+            return "sent"
+
+        try:
+            with leaving_while(lambda: len(got) < 2):
+                told = await each(range(5), post, at_once=1)
+                assert (await wire.request("GET", url)).status == 200
+            assert may_leave()
+            return [*told, await post(9)]
+        finally:
+            await wire.close()
+            await server.stop()
+
+    assert asyncio.run(send()) == ["sent", "sent", "lease_over", "lease_over", "lease_over", "sent"]
+    assert got == ["POST", "POST", "GET", "POST"]
 
 
 def test_results_keep_their_order_and_no_more_than_asked_run_at_once() -> None:

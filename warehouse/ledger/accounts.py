@@ -136,6 +136,11 @@ def usable_accounts(tx: sa.Connection, accounts: Iterable[str], *, now: datetime
     }
 
 
+def unproven_accounts(tx: sa.Connection, accounts: Iterable[str], *, now: datetime) -> set[str]:
+    """Those of the accounts that rest, or are only tried: nobody knows yet whether they work again."""
+    return {name for name in accounts if _read(tx, name, now).breaker.state != "closed"}
+
+
 @dataclass(slots=True)
 class _Account:
     """One row as the rules of channels/pacing.py see it."""

@@ -24,7 +24,8 @@ class Settlement:
     """News of one message.
 
     `state`: sent (the provider took it), delivered, failed, in_doubt (nobody knows), or pending (surely not taken: try
-    again, at `not_before` when given). A worker shows its `fence`; a receipt or a reconciliation has none. `event_key`
+    again, at `not_before` when given). A worker shows its `fence`; whoever asked the provider in vain about a message in
+    doubt shows the one it had then, as others may have asked, and sent it, meanwhile; a receipt has none. `event_key`
     (a provider's event id) makes repeated news of one event count once. `at`: when it happened; default: now.
     """
 
@@ -88,7 +89,8 @@ class Changes:
         """Apply one settlement, or note that it changed nothing."""
         row = self.rows[item.message_key]
         before = self._states[item.message_key]
-        after = next_state(before, item.state, fenced_out=item.fence is not None and item.fence != row.fence)
+        fenced_out = item.fence not in (None, row.fence) or _is_hearsay(item, before)
+        after = next_state(before, item.state, fenced_out=fenced_out)
         if after is not None:
             self._move(row, after, _told(item, after))
             self.applied += 1
@@ -150,6 +152,11 @@ class Changes:
         self._states[key], self._costs[key] = state, new_cost
         if change:
             self._changes.setdefault(key, {}).update(change)
+
+
+def _is_hearsay(item: Settlement, before: str) -> bool:
+    """Whether somebody who does not say of which attempt he speaks would have a message sent once more."""
+    return item.fence is None and item.state == "pending" and before != "in_doubt"
 
 
 def _told(item: Settlement, state: str) -> dict[str, Any]:

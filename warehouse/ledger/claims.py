@@ -39,7 +39,10 @@ _COUNTED: Final = sa.text(f"outbox.state IN ({', '.join(repr(state) for state in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequest:
-    """Who claims how many messages, at what instant, for how long; `rules` by campaign (none: no caps, no budget)."""
+    """Who claims how many messages, at what instant, for how long; `rules` by campaign (none: no caps, no budget).
+
+    `room`: how many of a channel's messages at most, where its account carries no more (None, or none named: `limit`).
+    """
 
     worker: str
     channels: Sequence[str]
@@ -49,6 +52,7 @@ class ClaimRequest:
     rules: Mapping[str, CampaignRules] = field(default_factory=dict)
     experiments: frozenset[str] | None = None
     holdout: Holdout | None = None
+    room: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def cap_reach(self) -> timedelta | None:
@@ -120,7 +124,7 @@ def claim(ledger: Ledger, request: ClaimRequest) -> list[ClaimedMessage]:
             topics = _topics(tx, request)
             recent = _recent(tx, found, request, topics)
             known = Known(rules=request.rules, recent=recent, used=used, topics=topics, holdout=request.holdout)
-            verdicts = judge(found, request.now, known, limit=request.limit)
+            verdicts = judge(found, request.now, known, limit=request.limit, carried=request.room)
             claimed = _write(tx, verdicts, request)
         if claimed or not (verdicts.skipped or verdicts.deferred):
             return claimed
@@ -149,15 +153,25 @@ def _open_lanes(tx: sa.Connection, request: ClaimRequest) -> tuple[list[tuple[st
 
 
 def _candidates(tx: sa.Connection, request: ClaimRequest, lanes: Sequence[tuple[str, str]]) -> list[Candidate]:
-    """Lock due messages: every lane gets an equal share of the limit, what is left goes to lanes with more."""
+    """Lock due messages: every lane gets an equal share of the limit, what is left goes to lanes with more.
+
+    The lanes of one channel take no more together than there is room on it.
+    """
     rows: list[Candidate] = []
+    room = {channel: most for channel, most in request.room.items() if most is not None}
+
+    def lock(lane: tuple[str, str], limit: int, skip: frozenset[str] = frozenset()) -> None:
+        found = _lock_lane(tx, lane, request.now, min(limit, room.get(lane[1], limit)), skip=skip)
+        if lane[1] in room:
+            room[lane[1]] -= len(found)
+        rows.extend(found)
+
     for position, lane in enumerate(lanes):
-        share = -(-(request.limit - len(rows)) // (len(lanes) - position))
-        rows += _lock_lane(tx, lane, request.now, share)
+        lock(lane, -(-(request.limit - len(rows)) // (len(lanes) - position)))
     if len(lanes) > 1 and len(rows) < request.limit:
         taken = frozenset(row.message_key for row in rows)
         for lane in lanes:
-            rows += _lock_lane(tx, lane, request.now, request.limit - len(rows), skip=taken)
+            lock(lane, request.limit - len(rows), skip=taken)
     return rows
 
 

@@ -27,14 +27,17 @@ class Doubt:
     intent_at: datetime
 
 
-def doubts(tx: sa.Connection, *, channel: str, intent_before: datetime, limit: int = 500) -> list[Doubt]:
-    """List a channel's messages in doubt whose last attempt began before an instant, oldest first."""
+def doubts(tx: sa.Connection, *, channel: str, since_before: datetime, limit: int = 500) -> list[Doubt]:
+    """List a channel's messages that came into doubt before an instant, oldest first.
+
+    Not by the intent: a message may leave until its lease nears its end, and is in doubt at the end of it only.
+    """
     owner = (_A.c.experiment_id == _O.c.experiment_id) & (_A.c.customer_id == _O.c.customer_id)
     query = (
         sa.select(*(_O.c[name] for name in _STORED), _O.c.provider, _O.c.intent_at, _A.c.assigned_at)
         .select_from(_O.join(_A, owner))
-        .where(sa.text("outbox.state = 'in_doubt'"), _O.c.channel == channel, _O.c.intent_at < intent_before)
-        .order_by(_O.c.intent_at, _O.c.message_key)
+        .where(sa.text("outbox.state = 'in_doubt'"), _O.c.channel == channel, _O.c.settled_at < since_before)
+        .order_by(_O.c.settled_at, _O.c.message_key)
         .limit(limit)
     )
     return [_doubt(dict(row)) for row in tx.execute(query).mappings()]

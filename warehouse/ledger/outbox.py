@@ -99,6 +99,7 @@ class InDoubt:
     intent_at: datetime
     since: datetime
     reason: str
+    fence: int
 
 
 def intend(  # noqa: PLR0913 (the fence's three parts, and what a worker knows of messages it is about to send)
@@ -158,8 +159,9 @@ def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Sett
     """Record what became of messages, in one transaction; every one leaves a line in its message's history.
 
     States only move forward. News of acceptance (sent, delivered) is believed whoever brings it; news of non-acceptance
-    only from the holder of the fence, or without a fence (a receipt, a reconciliation). The order in which receipts
-    arrive, and their repetition, make no difference: sent < delivered < failed.
+    only under the message's present fence, or without one (a receipt). Without one nothing that is being sent becomes
+    pending: whoever asked about an attempt shows that attempt's fence. The order in which receipts arrive, and their
+    repetition, make no difference: sent < delivered < failed.
 
     Raises LedgerError for a message that does not exist, unless somebody was erased: it may have been that one's.
     """

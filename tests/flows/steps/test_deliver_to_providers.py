@@ -7,8 +7,9 @@ import json
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ import pytest
 from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
 from channels.simulators.server import Simulator, running
+from flows.steps import reconcile_doubts
 from flows.steps.deliver_messages import Delivered, deliver_messages
-from flows.steps.dispatch_pace import Account, Pace
+from flows.steps.dispatch_pace import Account, Pace, accounts_of
 from flows.steps.run_campaign import run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace
@@ -26,6 +28,7 @@ from warehouse.ledger.outbox import in_doubt
 from warehouse.ledger.suppressions import suppressions_of
 
 MINUTE = timedelta(minutes=1)
+START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 Shop = Callable[..., Workspace]
 
 
@@ -280,3 +283,38 @@ def test_the_loop_of_a_run_can_be_used_again(simulated: Workspace, monday: datet
         deliver(replace(simulated), monday + minutes * MINUTE, limit=5)
     assert totals(simulated)["sent"] == 15
     asyncio.run(simulated.providers["sms"].close())
+
+
+def test_two_workers_that_ask_about_the_same_doubt_do_not_both_send_it_again(
+    simulated: Workspace, simulator: Simulator, monday: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second answer comes when the first worker has sent the message again: it is about an attempt of the past."""
+    simulator.plan = FaultPlan(by_number=dict.fromkeys(range(1, 30), "error_500"))
+    deliver(simulated, monday)
+    assert doubtful(simulated)["sms"] > 0
+    simulator.plan = FaultPlan(rates={"error_503_accepted": 1.0})
+    ask, asked = reconcile_doubts._ask, []
+
+    async def ask_slowly(*given: Any) -> Any:
+        answers = await ask(*given)
+        if not asked:
+            asked.append(True)
+            with ThreadPoolExecutor(1) as pool:  # the other one is quicker
+                later = monday + 6 * MINUTE
+                pool.submit(deliver_messages, simulated, now=later, worker="other", pace=unhurried(simulated)).result()
+        return answers
+
+    monkeypatch.setattr(reconcile_doubts, "_ask", ask_slowly)
+    deliver(simulated, monday + 6 * MINUTE, pace=unhurried(simulated))
+    assert asked
+    deliver(simulated, monday + 30 * MINUTE, pace=unhurried(simulated))
+    deliver(simulated, monday + 60 * MINUTE, pace=unhurried(simulated))
+    assert Counter(taken.provider for taken in simulator.book.accepted)["twilio"] > 0
+    assert simulator.book.duplicates() == {}
+
+
+def unhurried(ws: Workspace) -> Pace:
+    """A pace that no failure slows down."""
+    pace = Pace(ws.ledger, "test", accounts_of(ws.settings), clock=lambda: START)
+    pace.learn = lambda *_: None  # type: ignore[method-assign]
+    return pace

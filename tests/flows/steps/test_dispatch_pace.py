@@ -82,19 +82,20 @@ def test_an_account_that_fails_rests_for_every_worker_and_is_tried_with_one_mess
         pace.learn("sms", said(piece, "unknown", code="timeout"))
     for worker in (pace, other):
         assert list(worker.slices("sms", messages)) == []
-        assert worker.open_channels() == ()
+        assert worker.room() == {}
         assert worker.resting() == {"sms": "20 of the last 20 attempts failed"}
     time.sleep(31)
-    assert pace.open_channels() == other.open_channels() == ("sms",)
+    assert pace.room() == other.room() == {"sms": 1}  # no more than what it is tried with
     pieces = []
     for piece, _ in pace.slices("sms", messages):
         pieces.append(len(piece))
         if len(pieces) == 1:
             assert list(other.slices("sms", messages)) == []
-            assert other.open_channels() == ()
+            assert other.room() == {}
         pace.learn("sms", said(piece, "accepted"))
     assert pieces == [1, 29]
     assert pace.resting() == other.resting() == {}
+    assert pace.room() == other.room() == {"sms": None}
 
 
 def test_a_probe_whose_message_may_not_leave_is_made_with_the_next(ledger: Ledger) -> None:
@@ -123,7 +124,7 @@ def test_a_long_retry_after_sends_the_messages_back(ledger: Ledger) -> None:
     pace = pace_of(ledger, time, sms=None, email=None)
     pace.learn("sms", said([message(0)], "transient", code="429", retry_after_s=700.0))
     assert list(pace.slices("sms", [message(1)])) == []
-    assert pace.open_channels() == ("email",)
+    assert pace.room() == {"email": None}
     assert time.gone_s == 0.0
 
 
@@ -150,7 +151,7 @@ def test_a_clock_that_ran_far_ahead_holds_nobody_up(ledger: Ledger) -> None:
     ahead, time = Time(), Time()
     ahead.sleep(86_400)
     pace_of(ledger, ahead, sms=1.0).learn("sms", said([message(0)], "transient", code="429", retry_after_s=900.0))
-    assert pace_of(ledger, time, sms=1.0).open_channels() == ("sms",)
+    assert pace_of(ledger, time, sms=1.0).room() == {"sms": 60}
 
 
 def test_every_channel_has_the_account_that_the_settings_name(shop: Callable[..., Workspace]) -> None:

@@ -43,9 +43,9 @@ def test_a_message_in_doubt_comes_back_as_it_was_claimed(ledger: Ledger) -> None
     intend(ledger, keys_of(claimed), "w1", claimed[0].fence, T0 + HOUR)
     sweep(ledger, T0 + 2 * HOUR)
     with ledger.read() as tx:
-        found = doubts(tx, channel="sms", intent_before=T0 + HOUR + MINUTE)
-        early = doubts(tx, channel="sms", intent_before=T0 + HOUR)
-        other = doubts(tx, channel="email", intent_before=T0 + 9 * HOUR)
+        found = doubts(tx, channel="sms", since_before=T0 + 2 * HOUR + MINUTE)
+        early = doubts(tx, channel="sms", since_before=T0 + 2 * HOUR)
+        other = doubts(tx, channel="email", since_before=T0 + 9 * HOUR)
     assert (early, other) == ([], [])
     assert [doubt.intent_at for doubt in found] == [T0 + HOUR] * 2
     for doubt, message in zip(found, sorted(claimed, key=lambda m: m.message_key), strict=True):

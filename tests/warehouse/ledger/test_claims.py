@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -256,3 +257,30 @@ def test_rules_that_make_no_sense_are_refused() -> None:
 def test_a_claim_that_makes_no_sense_is_refused(sqlite_ledger: Ledger, wrong: dict[str, object]) -> None:
     with pytest.raises(LedgerError, match="a claim needs"):
         take(sqlite_ledger, **wrong)
+
+
+def test_a_channel_gives_no_more_than_its_account_carries_and_the_others_fill_the_claim(ledger: Ledger) -> None:
+    record(ledger, start(ledger), 90, rows=50)
+    record(ledger, start(ledger, "digest"), 90, rows=50)
+    claimed = take(ledger, limit=100, room={"sms": 7, "email": None})
+    assert Counter(message.channel for message in claimed) == {"sms": 7, "email": 60}
+    assert {message.campaign for message in claimed if message.channel == "sms"} == {"winback", "digest"}
+    assert len(take(ledger, limit=5, room={"sms": 7})) == 5
+
+
+def test_messages_of_higher_rank_pass_no_channels_room_and_keep_their_place_until_they_may_go(ledger: Ledger) -> None:
+    """The digest is read first; what winback has for its customers comes along, more than the account carries."""
+    record(ledger, start(ledger), 60, arms=("offer",), rows=60, channel="sms")
+    record(ledger, start(ledger, "digest"), 60, arms=("offer",), rows=60, channel="email", not_before=NOW - MINUTE)
+    cap = (Cap(1, DAY),)
+    rules = {"winback": CampaignRules(caps=cap, priority=1), "digest": CampaignRules(caps=cap)}
+    for claims in range(1, 4):
+        claimed = take(ledger, limit=40, room={"sms": 7}, rules=rules)
+        assert Counter(message.channel for message in claimed) == {"sms": 7}
+        assert used(ledger)[0] == 7 * claims
+        assert used(ledger, "digest") == (0, 0)
+    assert Counter(message.channel for message in take(ledger, limit=120, rules=rules)) == {"sms": 39}
+    assert take(ledger, limit=120, rules=rules) == []
+    with ledger.read() as tx:
+        waiting = sa.select(outbox.c.reason).where(outbox.c.state == "pending", outbox.c.channel == "email")
+        assert Counter(tx.execute(waiting).scalars()) == {"outranked": 39, "capped": 21}
