@@ -164,18 +164,22 @@ def judge(
     known: Known,
     *,
     limit: int | None = None,
+    carried: Mapping[str, int | None] | None = None,
 ) -> Verdicts:
     """Decide on each candidate in turn, campaigns of higher rank first; what one uses up counts for the later ones.
 
-    After `limit` claimed the others are left for another round.
+    After `limit` claimed the others are left for another round, and so are a channel's after as many as are `carried`
+    on it (None, or not named: any number). Nothing capped of lower rank goes to a customer who waits for such a round.
     """
     verdicts, rules = Verdicts(), known.rules
-    room = _Room(known, now)
+    room, accounts = _Room(known, now), _Accounts(carried or {})
     spent = dict(known.used)
     for candidate in sorted(candidates, key=lambda row: rules_of(rules, row.experiment_id).rank):
         if limit is not None and len(verdicts.claimed) >= limit:
             break
         campaign, rule = campaign_of(candidate.experiment_id), rules_of(rules, candidate.experiment_id)
+        if rule.caps and candidate.customer_id in accounts.waiting:
+            continue
         messages_left, cost_left = _left(rule, spent[campaign])
         free_at, reason = room.of(candidate, rule)
         if known.holdout is not None and known.holdout.holds(candidate.customer_id):
@@ -191,11 +195,28 @@ def judge(
         elif messages_left < 1 or cost_left < candidate.cost_micros:
             if rule.over_budget == "skip":
                 verdicts.skipped.append((candidate, "over_budget"))
-        else:
+        elif accounts.carry(candidate):
             verdicts.claimed.append(candidate)
             room.use(candidate, rule)
             spent[campaign] = (spent[campaign][0] + 1, spent[campaign][1] + candidate.cost_micros)
     return verdicts
+
+
+class _Accounts:
+    """How many messages of each channel are left to claim in one round, and who waits for another one."""
+
+    def __init__(self, carried: Mapping[str, int | None]) -> None:
+        self._left = {channel: most for channel, most in carried.items() if most is not None}
+        self.waiting: set[str] = set()
+
+    def carry(self, candidate: Candidate) -> bool:
+        """Take one more message onto its channel, or let its customer wait."""
+        if self._left.get(candidate.channel, 1) < 1:
+            self.waiting.add(candidate.customer_id)
+            return False
+        if candidate.channel in self._left:
+            self._left[candidate.channel] -= 1
+        return True
 
 
 class _Room:
