@@ -254,7 +254,7 @@ def counts_of(moments: Moments, metric: Metric) -> Counts:
     """Successes among the units of a proportion. Raises: ExperimentError where the column is not 0/1."""
     total = moments.sum(metric.column)
     share = total / moments.n
-    spread = moments.var(metric.column) * (moments.n - 1)
+    spread = moments.var(metric.column) * (moments.n - 1) if moments.n > 1 else 0.0
     if abs(total - round(total)) > 1e-6 or abs(spread - total * (1.0 - share)) > 1e-6 * max(1.0, total):
         raise ExperimentError(
             f"metric {metric.name}: a proportion needs a column of 0 and 1, but {metric.column!r} holds other values; "

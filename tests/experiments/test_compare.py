@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.aggregates import Moments
-from experiments.compare import compare, compare_all
+from experiments.compare import compare, compare_all, counts_of
 from experiments.compare_strata import compare_strata
 from experiments.design import Design, Guardrail
 from experiments.errors import ExperimentError
@@ -203,6 +203,15 @@ def test_a_ratio_over_next_to_nothing_is_not_comparable() -> None:
     result = _one(PER_ORDER, _pair(*sides))
     assert (result.status, result.p_value) == ("not_comparable", None)
     assert compare_strata(PER_ORDER, {"s": _pair(*sides)}, control="control")[0].status == "not_comparable"
+
+
+def test_one_customer_alone_is_a_proportion_too() -> None:
+    metric = METRICS["repurchase"]
+    for bought in (0, 1):
+        counts = counts_of(Moments.from_counts(metric.column, 1, bought), metric)
+        assert (counts.successes, counts.n) == (bought, 1)
+    with pytest.raises(ExperimentError, match="0 and 1"):
+        counts_of(Moments.from_rows((metric.column,), [[0.5]]), metric)
 
 
 def test_a_proportion_of_other_values_is_refused() -> None:
