@@ -99,6 +99,7 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     bayes: Prior | None = None,
     horizon: float | None = None,
     adjust: Adjust = "holm",
+    lower_is_better: Sequence[str] = (),
 ) -> Analysis:
     """Analyse an experiment's table: every arm against control on every metric.
 
@@ -109,8 +110,9 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     quantile (0..1), capped over all arms pooled. `strata`: columns known before assignment, compared within and put
     together again. `segments`: columns whose values are explored one by one. `look`: which planned look this is.
     `bayes`: a prior, for the Bayesian view. `horizon`: survival times count up to it (default: as long as every arm was
-    observed). `adjust`: how p-values of several arms are adjusted. Raises: ExperimentError for a column, metric, arm or
-    value that does not fit.
+    observed). `adjust`: how p-values of several arms are adjusted. `lower_is_better`: metrics of which less is better
+    (complaints, days to the next order), for the Bayesian view and the names of segments; differences stay arm minus
+    control. Raises: ExperimentError for a column, metric, arm or value that does not fit.
 
     >>> from experiments import Look, Prior
     >>> table = {"arm": ["a", "c"] * 40, "tier": ["x", "x", "y", "y"] * 20, "spend": [float(i % 7) for i in range(80)]}
@@ -120,9 +122,12 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     ('post-stratified, normal', False, True, 1)
     """
     read = Table(table, missing=missing)
-    wanted = read_metrics(metrics, covariates)
+    wanted = _directed(read_metrics(metrics, covariates), lower_is_better)
     for name, share in (winsorise or {}).items():
-        read.winsorise(_metric_named(wanted, name).column, share)
+        capped = _metric_named(wanted, name)
+        if capped.kind == "survival":
+            raise ExperimentError(f"winsorise: {name} is a time until something happens; give it a horizon instead")
+        read.winsorise(capped.column, share)
     columns, explored = _columns(strata), _columns(segments)
     parts = _Parts(
         whole=collect(read, arm=arm, metrics=wanted)[""],
@@ -184,6 +189,13 @@ def read_metrics(metrics: Sequence[str | Metric], covariates: Mapping[str, str] 
     for name in covariates or {}:
         _metric_named(wanted, name)
     return [replace(metric, covariate=(covariates or {}).get(metric.name, metric.covariate)) for metric in wanted]
+
+
+def _directed(metrics: Sequence[Metric], lower_is_better: Sequence[str]) -> list[Metric]:
+    """The metrics, those named turned round."""
+    for name in lower_is_better:
+        _metric_named(metrics, name)
+    return [replace(m, higher_is_better=False) if m.name in lower_is_better else m for m in metrics]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,12 +22,12 @@ class Evidence:
 
     `health` (each None or absent where not measured): `srm_p` and `srm_analysed_p` (computed from the counts where
     absent), `balance_p`, `contamination` (share of control reached), `crossover` (share of customers in several arms),
-    `delivery_gap`. `assigned`, `mature`: units per arm (customers, or the design's households). `delivered`: share of each arm's customers whom at least
-    one message reached. `look`: this look's number from 1 (`sequential.due_look`); `looks_done`: registered before it;
-    `information`: matured share of the planned information; `past_information`: the same at the past looks.
-    `monitor`: guardrail results of everybody assigned so far, for the daily harm alarm (else those of `results`).
-    `margin`: results of the margin metric (else taken from `results`). `prior_sd`: spread of past campaigns' true
-    effects in the primary's unit (else 5 % of control's value).
+    `delivery_gap`. `assigned`, `mature`: units per arm (customers, or the design's households). `delivered`: share of
+    each arm's customers whom at least one message reached. `look`: this look's number from 1 (`sequential.due_look`);
+    `looks_done`: registered before it; `information`: matured share of the planned information; `past_information`:
+    the same at the past looks. `monitor`: guardrail results of everybody assigned so far, for the daily harm alarm
+    (else those of `results`). `margin`: results of the margin metric (else taken from `results`). `prior_sd`: spread
+    of past campaigns' true effects in the primary's unit (else 5 % of control's value).
     """
 
     design: Design

@@ -9,10 +9,10 @@ from typing import Literal
 
 from experiments.distributions import normal_ppf
 from experiments.errors import ExperimentError
-from experiments.multiplicity import benjamini_hochberg, bonferroni, hochberg, holm
+from experiments.multiplicity import benjamini_hochberg, benjamini_yekutieli, bonferroni, hochberg, holm
 from experiments.results import Result
 
-Adjust = Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "none"]
+Adjust = Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "benjamini_yekutieli", "none"]
 FARTHEST = 37.0  # beyond, the normal tail is smaller than any float
 
 _BY_NAME: Mapping[str, Callable[[Sequence[float]], list[float]]] = {
@@ -20,6 +20,7 @@ _BY_NAME: Mapping[str, Callable[[Sequence[float]], list[float]]] = {
     "hochberg": hochberg,
     "bonferroni": bonferroni,
     "benjamini_hochberg": benjamini_hochberg,
+    "benjamini_yekutieli": benjamini_yekutieli,
     "none": list,
 }
 

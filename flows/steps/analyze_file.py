@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +24,10 @@ MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """What is shown beside the plain results: columns of strata and segments, the look (number, of, information)."""
+    """What is shown beside the plain results: columns of strata and segments, the look (number, of, information).
+
+    `winsorise`: metric -> quantile of the pooled cap. `lower_is_better`: metrics of which less is better.
+    """
 
     strata: tuple[str, ...] = ()
     segments: tuple[str, ...] = ()
@@ -32,6 +35,8 @@ class Views:
     bayes: bool = False
     horizon: float | None = None
     adjust: Adjust = "holm"
+    winsorise: Mapping[str, float] = field(default_factory=dict)
+    lower_is_better: tuple[str, ...] = ()
 
 
 def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the file are named)
@@ -69,6 +74,8 @@ def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the fi
         bayes=Prior() if asked.bayes else None,
         horizon=asked.horizon,
         adjust=asked.adjust,
+        winsorise=asked.winsorise,
+        lower_is_better=asked.lower_is_better,
     )
 
 

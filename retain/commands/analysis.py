@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from experiments.analysis import Analysis, View
 
 
-TOLD = ("by", "segment", "metric", "arm", "n_arm", "n_control", "difference", "low", "high", "p_adjusted", "method")
+TOLD = (
+    "by",
+    "segment",
+    "group",
+    "metric",
+    "arm",
+    "n_arm",
+    "n_control",
+    "difference",
+    "low",
+    "high",
+    "p_adjusted",
+    "method",
+)
 """Columns of comparisons that a terminal has room for; --json has them all."""
 
 
@@ -69,9 +82,17 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         float | None, typer.Option("--horizon", metavar="DAYS", help="Survival times count up to it.")
     ] = None,
     adjust: Annotated[
-        Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "none"],
+        Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "benjamini_yekutieli", "none"],
         typer.Option("--adjust", metavar="METHOD", help="How p-values of several arms are adjusted."),
     ] = "holm",
+    winsorise: Annotated[
+        list[str] | None,
+        typer.Option("--winsorise", metavar="METRIC=QUANTILE", help="Cap at this quantile (0..1) of all arms pooled."),
+    ] = None,
+    lower_is_better: Annotated[
+        list[str] | None,
+        typer.Option("--lower-is-better", metavar="METRIC", help="Less of it is better (complaints, days to order)."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse any experiment's table with the engine of retain.
@@ -89,7 +110,16 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         expect=_shares(expect),
         alpha=alpha,
         missing=missing,
-        views=Views(tuple(strata or ()), tuple(segments or ()), _look(look), bayes, horizon, adjust),
+        views=Views(
+            strata=tuple(strata or ()),
+            segments=tuple(segments or ()),
+            look=_look(look),
+            bayes=bayes,
+            horizon=horizon,
+            adjust=adjust,
+            winsorise=_quantiles(winsorise or []),
+            lower_is_better=tuple(lower_is_better or ()),
+        ),
     )
     if as_json:
         print_json(analysis.to_json())
@@ -201,12 +231,12 @@ def _show_power(shown: dict[str, Any]) -> None:
         print_table(("customers in all", "smallest detectable effect", "chance to find the minimum effect"), rows)
 
 
-def _pairs(texts: list[str], option: str) -> dict[str, str]:
+def _pairs(texts: list[str], option: str, *, expected: str = "METRIC=COLUMN") -> dict[str, str]:
     pairs = {}
     for text in texts:
         name, separator, column = text.partition("=")
         if not (name and separator and column):
-            raise typer.BadParameter(f'"{text}" cannot be read; expected METRIC=COLUMN', param_hint=option)
+            raise typer.BadParameter(f'"{text}" cannot be read; expected {expected}', param_hint=option)
         pairs[name] = column
     return pairs
 
@@ -242,7 +272,7 @@ def _show(analysis: Analysis) -> None:
             _interval(result["low"], result["high"]),
             percent(result["relative_lift"], signed=True),
             result["p_adjusted"] if result["p_adjusted"] is not None else result["p_value"],
-            result["method"] if result["status"] == "ok" else result["status"],
+            result["status"] if result["p_value"] is None else result["method"],
         ]
         for result in report["results"]
     ]
@@ -263,10 +293,40 @@ def _show_views(analysis: Analysis) -> None:
         frame = analysis.to_frame(view)
         if frame.empty:
             continue
-        told = [name for name in frame.columns if not frame[name].isna().all()]
+        for line in _lines(analysis, view):
+            say(line)
+        told = [name for name in frame.columns if not frame[name].isin([None, "unknown"]).all()]
         wanted = [name for name in told if view not in ("stratified", "segments") or name in TOLD]
         rows = frame[wanted].astype(object).where(frame[wanted].notna(), None).to_numpy().tolist()
         print_table(wanted, rows, title=title)
+
+
+def _lines(analysis: Analysis, view: View) -> list[str]:
+    """What is said above a view's table: the look's boundary, Cochran's Q of the segments, the log-rank test."""
+    from experiments.tables_html import look_line, segments_line, survival_line
+
+    if view == "look" and analysis.look is not None:
+        return [look_line(analysis.look)]
+    if view == "segments":
+        return [segments_line(report) for report in analysis.segments]
+    return [survival_line(seen) for seen in analysis.survival] if view == "survival" else []
+
+
+def _quantiles(texts: list[str]) -> dict[str, float]:
+    """ "spend=0.999" as {"spend": 0.999}."""
+    quantiles = {}
+    for name, text in _pairs(texts, "--winsorise", expected="METRIC=QUANTILE").items():
+        try:
+            quantiles[name] = float(text)
+        except ValueError:
+            quantiles[name] = -1.0
+        if not 0.0 < quantiles[name] < 1.0:
+            raise typer.BadParameter(
+                f'"{name}={text}" cannot be read; expected METRIC=QUANTILE with a quantile between 0 and 1, as in '
+                "spend=0.999",
+                param_hint="--winsorise",
+            )
+    return quantiles
 
 
 def _look(text: str | None) -> tuple[int, int, float | None] | None:

@@ -49,3 +49,62 @@ def test_a_look_that_cannot_be_read_is_said(table: Path, capsys: pytest.CaptureF
     words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion", "--look", look]
     assert cli.run(words) == 1
     assert "expected K/N such as 2/4" in capsys.readouterr().err
+
+
+def test_what_stands_above_a_view_says_its_test_and_its_boundary(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion"]
+    words += ["--metric", "again=days/back:survival", "--horizon", "14", "--segment", "tier", "--look", "2/4:0.5"]
+    assert cli.run(words) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Look 2 of 4, information 50%, boundary z 2.96" in shown
+    assert "again, to 14, log-rank p" in shown
+    assert "visit, A by tier: effects differ (Cochran's Q, p" in shown
+    assert "persuadables" in shown
+    assert "relative_undefined" not in shown  # a time has a method and no relative lift
+
+
+def test_arms_can_be_adjusted_under_any_dependence(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion", "--json"]
+    by_method = {}
+    for method in ("none", "benjamini_yekutieli"):
+        assert cli.run([*words, "--adjust", method]) == 0
+        results = json.loads(capsys.readouterr().out)["results"]
+        by_method[method] = [result["p_adjusted"] for result in results]
+    small, large = sorted(by_method["none"])
+    assert sorted(by_method["benjamini_yekutieli"]) == pytest.approx(
+        sorted(min(1.0, p) for p in (min(3.0 * small, 1.5 * large), 1.5 * large))
+    )  # two arms: 1 + 1/2 times Benjamini and Hochberg's factors 2 and 1
+
+
+def test_less_may_be_better_and_money_may_be_capped(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion"]
+    words += ["--metric", "days:mean", "--bayes", "--json"]
+    assert cli.run(words) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert cli.run([*words, "--lower-is-better", "visit", "--winsorise", "days=0.5"]) == 0
+    turned = json.loads(capsys.readouterr().out)
+    chances = [found["bayes"][0]["chance_to_beat_control"] for found in (plain, turned)]
+    assert chances[0] > 0.99
+    assert chances[1] == pytest.approx(1.0 - chances[0])
+    means = [next(r for r in found["results"] if r["metric"] == "days")["arm_value"] for found in (plain, turned)]
+    assert means[0] == pytest.approx(14.5, abs=0.5)
+    assert means[1] == pytest.approx(10.9, abs=0.5)  # the mean of min(1..28, 14.5)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--winsorise", "visit=2"], "a quantile between 0 and 1"),
+        (["--winsorise", "visit"], "expected METRIC=QUANTILE"),
+        (["--winsorise", "again=0.9"], "give it a horizon instead"),
+        (["--lower-is-better", "nothing"], "'nothing' is not asked for"),
+    ],
+)
+def test_caps_and_directions_that_cannot_be_are_said(
+    table: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion"]
+    assert cli.run([*words, "--metric", "again=days/back:survival", *more]) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
