@@ -24,9 +24,10 @@ class Settlement:
     """News of one message.
 
     `state`: sent (the provider took it), delivered, failed, in_doubt (nobody knows), or pending (surely not taken: try
-    again, at `not_before` when given). A worker shows its `fence`; whoever asked the provider in vain about a message in
-    doubt shows the one it had then, as others may have asked, and sent it, meanwhile; a receipt has none. `event_key`
-    (a provider's event id) makes repeated news of one event count once. `at`: when it happened; default: now.
+    again, at `not_before` when given). A worker shows its `fence`; whoever asked the provider in vain about a message
+    in doubt shows the one it had then, as others may have asked, and sent it, meanwhile; a receipt has none.
+    `event_key` (a provider's event id) makes repeated news of one event count once. `at`: when it happened; default:
+    now.
     """
 
     message_key: str

@@ -17,9 +17,10 @@ import pytest
 from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
 from channels.simulators.server import Simulator, running
+from flows.provider_wiring import make_providers
 from flows.steps import reconcile_doubts
 from flows.steps.deliver_messages import Delivered, deliver_messages
-from flows.steps.dispatch_pace import Account, Pace, accounts_of
+from flows.steps.dispatch_pace import Account, Pace
 from flows.steps.run_campaign import run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace
@@ -293,6 +294,8 @@ def test_two_workers_that_ask_about_the_same_doubt_do_not_both_send_it_again(
     deliver(simulated, monday)
     assert doubtful(simulated)["sms"] > 0
     simulator.plan = FaultPlan(rates={"error_503_accepted": 1.0})
+    simulator.twilio.clock = lambda: monday + 6 * MINUTE
+    other = replace(simulated, providers=make_providers(simulated.settings))
     ask, asked = reconcile_doubts._ask, []
 
     async def ask_slowly(*given: Any) -> Any:
@@ -301,12 +304,13 @@ def test_two_workers_that_ask_about_the_same_doubt_do_not_both_send_it_again(
             asked.append(True)
             with ThreadPoolExecutor(1) as pool:  # the other one is quicker
                 later = monday + 6 * MINUTE
-                pool.submit(deliver_messages, simulated, now=later, worker="other", pace=unhurried(simulated)).result()
+                pool.submit(deliver_messages, other, now=later, worker="other", pace=unhurried(simulated)).result()
         return answers
 
     monkeypatch.setattr(reconcile_doubts, "_ask", ask_slowly)
     deliver(simulated, monday + 6 * MINUTE, pace=unhurried(simulated))
     assert asked
+    assert doubtful(simulated)["sms"] > 0  # what was sent the second time, and taken, got no answer either
     deliver(simulated, monday + 30 * MINUTE, pace=unhurried(simulated))
     deliver(simulated, monday + 60 * MINUTE, pace=unhurried(simulated))
     assert Counter(taken.provider for taken in simulator.book.accepted)["twilio"] > 0
@@ -315,6 +319,7 @@ def test_two_workers_that_ask_about_the_same_doubt_do_not_both_send_it_again(
 
 def unhurried(ws: Workspace) -> Pace:
     """A pace that no failure slows down."""
-    pace = Pace(ws.ledger, "test", accounts_of(ws.settings), clock=lambda: START)
+    accounts = {channel: Account(f"{channel}:calm") for channel in ("sms", "email", "push")}
+    pace = Pace(ws.ledger, "test", accounts, clock=lambda: START)
     pace.learn = lambda *_: None  # type: ignore[method-assign]
     return pace
