@@ -23,7 +23,6 @@ from campaigns.problems import BookErrors, Location, Problem, in_order, show_pat
 from campaigns.segment import Expression, SegmentError
 from campaigns.segment_file import SegmentDefinition, SegmentName, Segments
 from campaigns.units import show
-from campaigns.unsupported import IN_CAMPAIGNS, IN_OFFERS
 from campaigns.validation import Issue, validate
 from campaigns.words import Slug
 from campaigns.yaml_source import Source, read_yaml
@@ -139,7 +138,7 @@ class _Shelf:
         """One campaign, or None when it has problems (which are noted)."""
         source = self._source(path)
         before = len(self._problems)
-        campaign, issues = validate(Campaign, source.values, IN_CAMPAIGNS)
+        campaign, issues = validate(Campaign, source.values)
         issues += [*check_campaign(source.values, attributes=self._attributes), *self._check_offers_of(source.values)]
         self._note(path, source, issues)
         segment = self._segment_of(path, source)
@@ -204,7 +203,7 @@ class _Shelf:
         if not path.exists():
             return
         source = self._source(path)
-        offers, issues = validate(dict[Slug, Terms], source.values, IN_OFFERS)
+        offers, issues = validate(dict[Slug, Terms], source.values)
         self._note(path, source, [*issues, *check_offers(source.values)])
         self.offer_names = list(source.values) if isinstance(source.values, Mapping) else []
         self.offers = {name: make_offer(name, terms) for name, terms in (offers or {}).items()}
@@ -214,7 +213,7 @@ class _Shelf:
         if not path.exists():
             return Segments({}, attributes)
         source = self._source(path)
-        _, issues = validate(dict[SegmentName, SegmentDefinition], source.values, ())
+        _, issues = validate(dict[SegmentName, SegmentDefinition], source.values)
         for name in sorted(set(_texts(source.values)) & set(attributes or {})):
             message = f'"{name}" is a column of the customers already; give the segment another name'
             issues.append(Issue((name,), message, at_key=True))

@@ -16,7 +16,7 @@ def read_data_file(kind: Any, path: Path) -> Any:
     source = read_yaml(path)
     for flaw in source.flaws:
         raise CampaignError(f"{path}:{flaw.place.line}: {show_path(flaw.location)}: {flaw.message}; mend the file")
-    value, issues = validate(kind, source.values, ())
+    value, issues = validate(kind, source.values)
     for issue in issues:
         line = (source.place_of_key if issue.at_key else source.place_of)(issue.location).line
         raise CampaignError(f"{path}:{line}: {show_path(issue.location)}: {issue.message}; mend the file")

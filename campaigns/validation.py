@@ -15,7 +15,6 @@ from pydantic_core import ErrorDetails
 from campaigns.nearest import did_you_mean, nearest
 from campaigns.problems import Location
 from campaigns.units import show
-from campaigns.unsupported import Unsupported, find_unsupported
 
 _EXPECTED: Final[Mapping[str, str]] = {
     "string_type": "a text",
@@ -46,20 +45,13 @@ class Issue:
     at_key: bool = False
 
 
-def validate(kind: Any, raw: object, table: Sequence[Unsupported]) -> tuple[Any, list[Issue]]:
-    """The value of type `kind` that `raw` describes (None if there are issues), and every issue, in no order.
-
-    What `table` lists is said to be not supported yet, and nothing else is said of the same place.
-    """
-    unsupported = [Issue(location, message) for location, message in find_unsupported(raw, table)]
+def validate(kind: Any, raw: object) -> tuple[Any, list[Issue]]:
+    """The value of type `kind` that `raw` describes (None if there are issues), and every issue, in no order."""
     try:
-        value = TypeAdapter(kind).validate_python(raw)
-        return (None if unsupported else value), unsupported
+        return TypeAdapter(kind).validate_python(raw), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-    hidden = {issue.location for issue in unsupported}
-    found = [_issue(detail, raw, kind) for detail in _telling(details, kind)]
-    return None, [*unsupported, *(issue for issue in dict.fromkeys(found) if issue.location not in hidden)]
+    return None, list(dict.fromkeys(_issue(detail, raw, kind) for detail in _telling(details, kind)))
 
 
 def _telling(details: Sequence[ErrorDetails], kind: Any) -> Iterable[ErrorDetails]:

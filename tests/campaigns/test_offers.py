@@ -31,7 +31,6 @@ from campaigns.offers import (
 )
 from campaigns.tiers import TierRule
 from campaigns.units import parse_money
-from campaigns.unsupported import IN_OFFERS
 from campaigns.validation import validate
 from campaigns.words import Slug
 
@@ -42,14 +41,14 @@ COST = {"redeemed": "8%", "value": "5 EUR"}
 
 def offer(kind: str, **terms: Any) -> Offer:
     raw = {"x": {"kind": kind, "text": "a promise", **({} if kind == "none" else {"cost": COST}), **terms}}
-    found, issues = validate(dict[Slug, Terms], raw, IN_OFFERS)
+    found, issues = validate(dict[Slug, Terms], raw)
     assert issues == []
     assert check_offers(raw) == []
     return Offer("x", found["x"])
 
 
 def messages(raw: Any) -> list[str]:
-    issues = [*validate(dict[Slug, Terms], raw, IN_OFFERS)[1], *check_offers(raw)]
+    issues = [*validate(dict[Slug, Terms], raw)[1], *check_offers(raw)]
     return [f"{'.'.join(map(str, issue.location))}: {issue.message}" for issue in issues]
 
 
@@ -185,7 +184,7 @@ def tiered(by: str, least: dict[str, str] | None = None, **tiers: object) -> dic
 
 def test_the_promises_of_a_tiered_offer_bear_the_name_of_their_tier_and_end_together() -> None:
     terms = tiered("value_tier", gold={**CUP, "text": "two cups"}, silver=CUP, member=CUP) | {"valid_for": "14 days"}
-    read, issues = validate(dict[Slug, Terms], {"x": terms}, ())
+    read, issues = validate(dict[Slug, Terms], {"x": terms})
     assert issues == []
     assert read is not None
     made = make_offer("x", read["x"])
