@@ -96,7 +96,9 @@ def power_mean(
     critical = t_ppf(1.0 - 0.5 * alpha / comparisons, df)
     if df > _NORMAL_FROM:
         return normal_cdf(shift - critical) + normal_cdf(-shift - critical)
-    return float(1.0 - special.nctdtr(df, shift, critical) + special.nctdtr(df, shift, -critical))
+    # beyond _NO_LOWER_TAIL the lower tail is nothing, and scipy gives nan for it at some degrees of freedom
+    lower = special.nctdtr(df, shift, -critical) if shift < _NO_LOWER_TAIL else 0.0
+    return float(1.0 - special.nctdtr(df, shift, critical) + lower)
 
 
 def mean_size(sd: float, effect_abs: float, *, alpha: float, power: float, ratio: float = 1.0) -> float:
@@ -216,3 +218,4 @@ def _check_share(baseline: float, effect_abs: float) -> None:
 
 
 _NORMAL_FROM = 1e6
+_NO_LOWER_TAIL = 7.0  # below 0 lies Phi(-shift): 1e-12 of it, and less beyond

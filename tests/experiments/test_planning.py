@@ -30,6 +30,17 @@ def test_the_smallest_detectable_effect_inverts_the_size() -> None:
     assert huge == pytest.approx(2.8016 * 50 * np.sqrt(1.5e-6), rel=1e-3)
 
 
+def test_every_size_has_a_smallest_detectable_effect_of_means() -> None:
+    """SciPy's noncentral t gives nan in the far lower tail at some degrees of freedom, 248 among them."""
+    for n_arm, n_control in [(206, 44), *((n, n) for n in range(2, 120))]:
+        effect = power.smallest_detectable_effect_mean(0.4, n_arm, n_control, alpha=0.0125, power=0.8)
+        assert effect is not None
+        shown = power.power_mean(0.4, effect, n_arm=n_arm, n_control=n_control, alpha=0.0125)
+        assert shown == pytest.approx(0.8, abs=1e-6)
+        surely = power.power_mean(0.4, 100.0, n_arm=n_arm, n_control=n_control, alpha=0.0125)
+        assert surely == pytest.approx(1.0, abs=1e-9)
+
+
 def test_what_cannot_be_shown_is_none_and_what_makes_no_sense_is_refused() -> None:
     assert power.smallest_detectable_effect_proportion(0.9, 5, 5, alpha=0.05, power=0.8) is None
     assert power.smallest_detectable_effect_proportion(1.0, 50, 50, alpha=0.05, power=0.8) is None
