@@ -198,7 +198,8 @@ def test_what_did_not_leave_frees_its_place_under_cap_and_budget(ledger: Ledger,
         case "failed" | "transient":
             intend(ledger, [first.message_key], "w1", first.fence, NOW)
             state = "failed" if end == "failed" else "pending"
-            settle(ledger, [Settlement(message_key=first.message_key, state=state, reason="x")], NOW)
+            news = Settlement(message_key=first.message_key, state=state, reason="x", fence=first.fence)
+            settle(ledger, [news], NOW)
     assert used(ledger) == (0, 0)
     assert len(take(ledger, rules=rules)) == 1
 
