@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -78,7 +78,7 @@ class Reach:
 
     def __init__(self, candidates: pd.DataFrame, standing: Standing) -> None:
         self.has = {c: candidates[f"has_{c}"].to_numpy(dtype=bool) for c in CHANNELS}
-        ids = candidates["customer_id"]
+        ids = candidates["customer_id"].to_numpy(dtype=object)
         said_yes = {
             c: candidates[f"consent_{c}"].to_numpy(dtype=bool) | _among(ids, standing.granted.get(c, ()))
             for c in CHANNELS
@@ -113,7 +113,7 @@ def screen(
     would do (the step's own first, then its fallbacks): a candidate must be reachable for all of them, whatever arm
     the draw may give, so that control and arms are alike.
     """
-    ids = candidates["customer_id"]
+    ids = candidates["customer_id"].to_numpy(dtype=object)
     reasons = np.full(len(candidates), "", dtype=object)
 
     def refuse(reason: str, mask: NDArray[np.bool_]) -> None:
@@ -139,7 +139,9 @@ def screen(
     return reasons
 
 
-def _among(ids: pd.Series[str], members: Collection[str]) -> NDArray[np.bool_]:
+def _among(ids: NDArray[np.object_], members: Collection[str]) -> NDArray[np.bool_]:
+    """Which of the ids are members. `isin` of a column of texts makes an object of every member: 20 times as slow."""
     if not members:
         return np.zeros(len(ids), dtype=bool)
-    return ids.isin(list(members)).to_numpy(dtype=bool)
+    known = members if isinstance(members, Set | Mapping) else frozenset(members)
+    return np.fromiter(map(known.__contains__, ids), dtype=bool, count=len(ids))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from warehouse.ledger.assignments import assignments_frame
@@ -72,6 +74,26 @@ def test_a_customer_is_at_cap_by_what_left_and_what_waits_elsewhere(ledger: Ledg
         "long ago": set(),
         "own": set(),
     }
+
+
+def test_a_calendar_cap_of_a_plan_counts_what_left_today_and_what_waits(ledger: Ledger) -> None:
+    record(ledger, start(ledger), 3)
+    send(ledger, take(ledger))  # the first message of both; the second one of c000001 waits
+    day, week = Cap(1, DAY, period="day"), Cap(1, 7 * DAY, period="week")
+
+    def full(*caps: Cap, at: datetime = NOW, planned: dict[str, list[tuple[str, str]]] | None = None) -> set[str]:
+        with ledger.read() as tx:
+            return customers_at_cap(tx, caps, at=at, experiment_id="other:1", planned=planned)
+
+    assert full(day) == full(week) == {"c000000", "c000001"}
+    assert full(day, at=NOW + DAY) == {"c000001"}
+    assert full(Cap(2, DAY, period="day")) == {"c000001"}
+    assert full(Cap(2, DAY, period="day"), planned={"c000000": [("sms", "offers")]}) == {"c000000", "c000001"}
+    assert full(Cap(2, DAY), planned={"c000000": [("sms", "offers")], "c000007": [("sms", "offers")]}) == {
+        "c000000",
+        "c000001",
+    }
+    assert full(day, week, at=T0 + 40 * DAY) == set()
 
 
 def test_a_history_tells_all_of_one_customer(ledger: Ledger) -> None:
