@@ -34,7 +34,16 @@ AsOfOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
 ByOption = Annotated[str, typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.")]
-CustomerArgument = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer's id.")]
+
+
+def customer_id(text: str) -> str:
+    """The id as it stands. Raises typer.BadParameter for one of blanks: it names nobody."""
+    if not text.strip():
+        raise typer.BadParameter("expected the id of a customer, got nothing")
+    return text
+
+
+CustomerArgument = Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer's id.", callback=customer_id)]
 CampaignArgument = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="The campaign's name.")]
 
 

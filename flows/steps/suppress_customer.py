@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from campaigns.nearest import did_you_mean
 from campaigns.words import EVERY_TOPIC
 from channels.message import Address, Channel
 from flows.steps.kept_addresses import Why, keep_out, release_addresses_of, suppress_addresses_of
 from flows.steps.listed_import import CHUNK, ListImport, read_scope, write_refused
+from flows.steps.unsubscribe import known_topics
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.listed_rows import read_listed
 from warehouse.ledger.address_suppressions import AddressSuppression, add_address_suppressions
@@ -92,6 +94,15 @@ def import_suppressions(
 def is_loaded(ws: Workspace, customer_id: str) -> bool:
     """Whether the facts know the customer."""
     return bool(look_up_contacts(ws.facts, [customer_id]))
+
+
+def doubt_of_topic(ws: Workspace, topic: str) -> str | None:
+    """What to say of a topic that no campaign is about: under a slip of the pen nobody is kept out of anything."""
+    known = known_topics(ws)
+    if topic == EVERY_TOPIC or topic in known:
+        return None
+    others = f"; they are about {', '.join(sorted(known))}" if known else ""
+    return f"no campaign is about the topic {topic}{did_you_mean(topic, known)}{others}; it is recorded all the same"
 
 
 @dataclass

@@ -85,11 +85,16 @@ def stopped_channels(ws: Workspace, customer_id: str) -> dict[str, set[str]]:
 
 def offered_topics(ws: Workspace, customer_id: str) -> dict[str, bool]:
     """Every topic that campaigns of the book or the ledger are about, sorted -> whether the customer gets it."""
-    with ws.ledger.read() as tx:
-        topics = {row.topic for row in experiments(tx)}
-    topics |= {file.campaign.topic for file in ws.usable_book[0].campaigns.values()}
+    topics = known_topics(ws)
     ended = {str(row["topic"]) for row in _active(ws, customer_id) if row["channel"] == "all"}
     return {topic: topic not in ended for topic in sorted(topics)}
+
+
+def known_topics(ws: Workspace) -> set[str]:
+    """Every topic that campaigns of the book or the ledger are about."""
+    with ws.ledger.read() as tx:
+        topics = {row.topic for row in experiments(tx)}
+    return topics | {file.campaign.topic for file in ws.usable_book[0].campaigns.values()}
 
 
 def locale_of(ws: Workspace, customer_id: str) -> str | None:

@@ -12,12 +12,13 @@ import typer
 
 from retain.commands.data import pairs_of
 from retain.opening import opened
-from retain.options import CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import CustomerArgument, JsonOption, NowOption, WorkspaceOption, customer_id, instant
 from retain.printing import print_json, say, warn
 
 if TYPE_CHECKING:
     from flows.steps.erase_customer import Erased
     from flows.steps.listed_import import ListImport
+    from flows.wiring import Workspace
 
 ByOption = Annotated[
     str | None,
@@ -43,7 +44,9 @@ def register(app: typer.Typer) -> None:
 
 
 def suppress(  # noqa: PLR0913 - each is an option of the command line
-    customer: Annotated[str, typer.Argument(metavar="CUSTOMER|import", help="The customer's id, or import.")],
+    customer: Annotated[
+        str, typer.Argument(metavar="CUSTOMER|import", help="The customer's id, or import.", callback=customer_id)
+    ],
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="FILE...", help="With import: CSV or Parquet files.")
     ] = None,
@@ -73,7 +76,7 @@ def suppress(  # noqa: PLR0913 - each is an option of the command line
         return
     if customer == "import":
         raise typer.BadParameter("name at least one file: retain suppress import FILE...")
-    from flows.steps.suppress_customer import is_loaded, release_customer, suppress_customer
+    from flows.steps.suppress_customer import release_customer, suppress_customer
 
     with opened(workspace) as ws:
         scope: dict[str, Any] = {"channel": channel, "topic": topic, "by": by or ws.settings.operator}
@@ -83,9 +86,7 @@ def suppress(  # noqa: PLR0913 - each is an option of the command line
         else:
             told = {"changed": suppress_customer(ws, customer, **scope, reason=reason, at=instant(now))}
             told |= {"reason": reason}
-        known = is_loaded(ws, customer)
-    if not known:
-        warn(f"no customer {customer} is loaded; it is done all the same: check that the id is the right one")
+        known = _say_doubts(ws, customer, topic)
     if as_json:
         print_json({"customer_id": customer, "channel": channel, "topic": topic, "loaded": known, **told})
         return
@@ -98,6 +99,21 @@ def suppress(  # noqa: PLR0913 - each is an option of the command line
             if told["changed"]
             else f"{customer}: was suppressed on {where} already"
         )
+
+
+def _say_doubts(ws: Workspace, customer: str, topic: str) -> bool:
+    """Warn of an id and a topic that nobody knows: what is recorded under a slip of the pen does nothing.
+
+    Gives whether the customer is loaded.
+    """
+    from flows.steps.suppress_customer import doubt_of_topic, is_loaded
+
+    known = is_loaded(ws, customer)
+    if not known:
+        warn(f"no customer {customer} is loaded; it is done all the same: check that the id is the right one")
+    if doubt := doubt_of_topic(ws, topic):
+        warn(doubt)
+    return known
 
 
 def _import_suppressions(  # noqa: PLR0913 - handed through from the command
@@ -178,6 +194,7 @@ def record(  # noqa: PLR0913 - each is an option of the command line
     with opened(workspace) as ws:
         said = Statement(customer, channel, given, instant(now), source, wording, topic)
         new = record_consent(ws, said, by=by or ws.settings.operator)
+        _say_doubts(ws, customer, topic)
     if as_json:
         print_json({"customer_id": customer, "channel": channel, "topic": topic, "given": given, "changed": new})
     else:

@@ -34,6 +34,16 @@ def test_a_suppression_has_a_scope_and_is_taken_back_by_the_same(shop: Path, ret
     assert retain("suppress", who, "--all").out == f"{who}: suppressed on all\n"
 
 
+def test_a_topic_and_a_customer_that_nobody_knows_are_warned_of(shop: Path, retain: Cli) -> None:
+    for words in (("suppress", "c1"), ("consent", "record", "c1", "--withdrawn")):
+        outcome = retain(*words, "--topic", "marketin")
+        assert outcome.code == 0
+        assert "no customer c1 is loaded" in outcome.err
+        assert 'no campaign is about the topic marketin (did you mean "marketing"?)' in outcome.err
+    known = retain("suppress", a_customer(shop), "--topic", "marketing")
+    assert (known.code, known.err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -41,6 +51,7 @@ def test_a_suppression_has_a_scope_and_is_taken_back_by_the_same(shop: Path, ret
         (("c1", "--reason", "erased"), "reason"),
         (("c1", "--all", "--channel", "sms"), "--all"),
         (("import",), "at least one file"),
+        ((" ",), "the id of a customer"),
         (("c1", "list.csv"), "retain suppress import"),
         (("import", "missing.csv"), "file not found"),
     ],
