@@ -6,7 +6,7 @@ UV ?= uv
 WORKERS ?= auto
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup demo test lint bench prism serve lock clean
+.PHONY: setup demo test lint bench prism trial serve lock clean
 
 setup: $(VENV)/.dev
 
@@ -43,6 +43,10 @@ $(PRISM):
 
 prism: setup $(PRISM)
 	RETAIN_TEST_REQUIRE=prism,specs $(BIN)/python -m pytest -q -m prism tests/channels/test_prism.py
+
+# 6,000 messages on SQLite and on PostgreSQL while at least 80 workers are killed; the usual test sends 1,500.
+trial: setup
+	RETAIN_TEST_TRIAL=full $(BIN)/python -m pytest -q -rP tests/invariants/test_kill_trial.py
 
 bench: setup
 	$(BIN)/python -m benchmarks

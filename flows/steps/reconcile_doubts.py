@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast, runtime_checkable
 from channels.errors import ChannelError
 from channels.message import CHANNELS, Outgoing
 from channels.provider import Provider, SendResult
+from channels.wire import each
 from flows.steps.message_content import ContentMaker
 from flows.steps.settlements import Attempt, settlement_of
 from flows.steps.usable_accounts import UsableAccounts
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 AT_ONCE: Final = 500
+CONNECTIONS: Final = 16
 _log = logging.getLogger(__name__)
 
 
@@ -132,17 +134,20 @@ class _Question:
 
 async def _ask(provider: Queryable, questions: Sequence[_Question]) -> list[tuple[str, SendResult | None]]:
     """The provider's answers by message key; those it could not give are left out."""
-    results = await asyncio.gather(
-        *(provider.find(asked.message, since=asked.doubt.intent_at, others=asked.others) for asked in questions),
-        return_exceptions=True,
-    )
+
+    async def ask(asked: _Question) -> SendResult | ChannelError | None:
+        try:
+            return await provider.find(asked.message, since=asked.doubt.intent_at, others=asked.others)
+        except ChannelError as error:
+            return error
+
     answers: list[tuple[str, SendResult | None]] = []
     failures = 0
+    # few at once: the time that a question waits for a connection counts as its own
+    results = await each(questions, ask, at_once=CONNECTIONS)
     for asked, result in zip(questions, results, strict=True):
         if isinstance(result, ChannelError):
             failures += 1
-        elif isinstance(result, BaseException):
-            raise result
         else:
             answers.append((asked.message.key, result))
     if failures:
