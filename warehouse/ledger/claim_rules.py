@@ -111,6 +111,8 @@ class Candidate(NamedTuple):
     assigned_at: datetime
     suppressed: bool
     left_by: str | None
+    place: str | int | None = None
+    """Where the database keeps the row while it is locked."""
 
 
 @dataclass(slots=True)
@@ -174,10 +176,12 @@ def judge(
     verdicts, rules = Verdicts(), known.rules
     room, accounts = _Room(known, now), _Accounts(carried or {})
     spent = dict(known.used)
-    for candidate in sorted(candidates, key=lambda row: rules_of(rules, row.experiment_id).rank):
+    rows = list(candidates)
+    of = {experiment_id: rules_of(rules, experiment_id) for experiment_id in {row.experiment_id for row in rows}}
+    for candidate in sorted(rows, key=lambda row: of[row.experiment_id].rank):
         if limit is not None and len(verdicts.claimed) >= limit:
             break
-        campaign, rule = campaign_of(candidate.experiment_id), rules_of(rules, candidate.experiment_id)
+        campaign, rule = campaign_of(candidate.experiment_id), of[candidate.experiment_id]
         if rule.caps and candidate.customer_id in accounts.waiting:
             continue
         messages_left, cost_left = _left(rule, spent[campaign])
@@ -229,8 +233,12 @@ class _Room:
 
     def of(self, candidate: Candidate, rule: CampaignRules) -> tuple[datetime | None, str]:
         """Give the first instant that has room (None: now), and why not now: capped, or outranked in this round."""
-        customer, sending = candidate.customer_id, self._sending(candidate)
-        free_at = _free_at(rule.caps, self._sent.get(customer, ()), sending, candidate.zones)
+        customer = candidate.customer_id
+        sent = self._sent.get(customer)
+        if sent is None:  # most of all
+            return None, ""
+        sending = self._sending(candidate)
+        free_at = _free_at(rule.caps, sent, sending, candidate.zones)
         if free_at is None:
             return None, ""
         had_room = _free_at(rule.caps, self._known.recent.get(customer, ()), sending, candidate.zones) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -29,11 +29,12 @@ from warehouse.ledger.messages import Event, adjust_budgets, append_events, due_
 from warehouse.ledger.programme_tables import withheld
 from warehouse.ledger.suppressions import is_suppressed
 from warehouse.ledger.switches import EVERYTHING, is_stopped, paused
-from warehouse.ledger.types import instant_text
+from warehouse.ledger.types import instant_text, read_instant
 
 _O = schema.outbox
 _W = withheld
-_MESSAGE: Final = tuple(_O.c[name] for name in Candidate._fields[:18])
+_MESSAGE: Final = tuple(_O.c[name] for name in Candidate._fields[:12])
+_SLOT: Final = ("not_before", "closes_at", "expires_at")
 _COUNTED: Final = sa.text(f"outbox.state IN ({', '.join(repr(state) for state in schema.COUNTED)})")
 
 
@@ -181,9 +182,9 @@ def _lock_lane(
     """Read and lock up to `limit` due messages of one lane, earliest first, besides those in `skip`."""
     if limit < 1:
         return []
-    query = _due(lane, now).order_by(_O.c.not_before, _O.c.closes_at).limit(limit + len(skip))
-    rows = map(Candidate._make, tx.execute(query.with_for_update(of=_O, skip_locked=True)).all())
-    return [row for row in rows if row.message_key not in skip][:limit]
+    values = {"experiment_id": lane[0], "channel": lane[1], "now": now, "most": limit + len(skip)}
+    rows = _candidates_of(dialect.read(tx, _earliest, values))
+    return [row for row in rows if row.message_key not in skip][:limit] if skip else rows
 
 
 def _rivals(
@@ -198,28 +199,52 @@ def _rivals(
     known = {row.message_key for row in rows}
     found: list[Candidate] = []
     for lane in (lane for lane in lanes if ranks[lane] < lowest):
-        query = _due(lane, request.now).where(dialect.among(tx, _O.c.customer_id, customers))
-        found += map(Candidate._make, tx.execute(query.with_for_update(of=_O, skip_locked=True)).all())
+        values = {"experiment_id": lane[0], "channel": lane[1], "now": request.now}
+        found += _candidates_of(dialect.read(tx, _of_customers, values | {"keys": dialect.set_text(tx, customers)}))
     return [row for row in found if row.message_key not in known]
 
 
-def _due(lane: tuple[str, str], now: datetime) -> sa.Select[Any]:
-    """Select the messages of a lane that may leave now, as candidates."""
+def _candidates_of(rows: Iterable[Sequence[Any]]) -> list[Candidate]:
+    read = read_instant
+    return [
+        Candidate._make((*row[:12], read(row[12]), read(row[13]), read(row[14]), *row[15:18], read(row[18]), *row[19:]))
+        for row in rows
+    ]
+
+
+def _earliest(postgres: bool) -> sa.Select[Any]:
+    """Lock the messages of a lane that may leave now, earliest first, as many as :most, besides those others lock."""
+    query = _due(postgres).order_by(_O.c.not_before, _O.c.closes_at).limit(sa.bindparam("most", type_=sa.Integer))
+    return query.with_for_update(of=_O, skip_locked=True)
+
+
+def _of_customers(postgres: bool) -> sa.Select[Any]:
+    """Lock the messages of a lane that may leave now and go to some of the customers :keys."""
+    query = _due(postgres).where(dialect.in_set(postgres, _O.c.customer_id))
+    return query.with_for_update(of=_O, skip_locked=True)
+
+
+def _due(postgres: bool) -> sa.Select[Any]:
+    """Select the messages of a lane that may leave now, as candidates; instants as text, as they repeat themselves."""
     x, a = schema.exits, schema.assignments
+    channel, experiment_id = sa.bindparam("channel", type_=sa.Text), sa.bindparam("experiment_id", type_=sa.Text)
+    now = sa.bindparam("now", type_=_O.c.not_before.type)
     of_customer = (a.c.experiment_id == _O.c.experiment_id) & (a.c.customer_id == _O.c.customer_id)
-    suppressed = is_suppressed(_O.c.customer_id, sa.literal(lane[1]), sa.literal(lane[0]))
     left_by = sa.select(sa.func.min(x.c.reason)).where(
         x.c.experiment_id == _O.c.experiment_id, x.c.customer_id == _O.c.customer_id, names(_O.c.unless, x.c.reason)
     )
     return sa.select(
         *_MESSAGE,
-        sa.select(a.c.assigned_at).where(of_customer).scalar_subquery().label("assigned_at"),
-        suppressed.label("suppressed"),
+        *(sa.cast(_O.c[name], sa.Text).label(name) for name in _SLOT),
+        *(_O.c[name] for name in ("attempts", "cost_micros", "fence")),
+        sa.select(sa.cast(a.c.assigned_at, sa.Text)).where(of_customer).scalar_subquery().label("assigned_at"),
+        is_suppressed(_O.c.customer_id, channel, experiment_id).label("suppressed"),
         left_by.scalar_subquery().label("left_by"),
+        dialect.place(postgres, _O).label("place"),
     ).where(
         sa.text("outbox.state = 'pending'"),
-        _O.c.experiment_id == lane[0],
-        _O.c.channel == lane[1],
+        _O.c.experiment_id == experiment_id,
+        _O.c.channel == channel,
         _O.c.not_before <= now,
         _O.c.closes_at > now,
         _O.c.expires_at > now,
@@ -244,19 +269,29 @@ def _recent(
     reach = request.cap_reach
     if reach is None or not rows:
         return {}
-    customers = sorted({row.customer_id for row in rows})
-    columns = ("customer_id", "experiment_id", "channel")
-    sent = sa.select(_O.c.claimed_at, *(_O.c[name] for name in columns)).where(
-        dialect.among(tx, _O.c.customer_id, customers), _COUNTED, _O.c.claimed_at > request.now - reach
-    )
-    unsent = sa.select(_W.c.at, *(_W.c[name] for name in columns)).where(
-        dialect.among(tx, _W.c.customer_id, customers), _W.c.at > request.now - reach, _W.c.at <= request.now
-    )
+    customers = dialect.set_text(tx, sorted({row.customer_id for row in rows}))
+    values = {"keys": customers, "since": request.now - reach}
     found: dict[str, list[Sent]] = {}
-    for query in (sent, unsent):
-        for at, customer, experiment_id, channel in tx.execute(query).all():
-            found.setdefault(customer, []).append(Sent(at, channel, topics.get(experiment_id)))
+    for query, more in ((_sent_since, {}), (_withheld_since, {"now": request.now})):
+        for at, customer, experiment_id, channel in dialect.read(tx, query, values | more):
+            found.setdefault(customer, []).append(Sent(read_instant(at), channel, topics.get(experiment_id)))
     return found
+
+
+def _sent_since(postgres: bool) -> sa.Select[Any]:
+    """What the customers :keys got, or may have got, after :since."""
+    since = sa.bindparam("since", type_=_O.c.claimed_at.type)
+    return sa.select(sa.cast(_O.c.claimed_at, sa.Text), _O.c.customer_id, _O.c.experiment_id, _O.c.channel).where(
+        dialect.in_set(postgres, _O.c.customer_id), _COUNTED, _O.c.claimed_at > since
+    )
+
+
+def _withheld_since(postgres: bool) -> sa.Select[Any]:
+    """What the customers :keys would have got after :since and until :now, were they not control."""
+    since, now = (sa.bindparam(name, type_=_W.c.at.type) for name in ("since", "now"))
+    return sa.select(sa.cast(_W.c.at, sa.Text), _W.c.customer_id, _W.c.experiment_id, _W.c.channel).where(
+        dialect.in_set(postgres, _W.c.customer_id), _W.c.at > since, _W.c.at <= now
+    )
 
 
 def _write(tx: sa.Connection, verdicts: Verdicts, request: ClaimRequest) -> list[ClaimedMessage]:
@@ -310,10 +345,9 @@ def _take(tx: sa.Connection, rows: Sequence[Candidate], request: ClaimRequest) -
         return []
     fence = max(row.fence for row in rows) + 1  # larger than any of the rows had: an older claim cannot pass for it
     until = request.now + request.lease
-    keys = [row.message_key for row in rows]
     tx.execute(
         sa.update(_O)
-        .where(dialect.among(tx, _O.c.message_key, keys))
+        .where(dialect.placed(tx, _O, [row.place for row in rows]))
         .values(
             state="claimed",
             reason=None,

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.sql.compiler import SQLCompiler
+
+from warehouse.ledger.types import instant_text
 
 _GATE: Final = 0x72657467  # advisory lock shared by claims, exclusive for pauses and suppressions
 _CAPS: Final = 0x72657463  # advisory lock of the claim that judges caps
@@ -24,10 +31,22 @@ def is_postgres(tx: sa.Connection) -> bool:
 
 def among(tx: sa.Connection, column: sa.ColumnElement[str], keys: Iterable[str]) -> sa.ColumnElement[bool]:
     """Give the condition "column is one of the keys" with one bound parameter, however many keys there are."""
-    if is_postgres(tx):
-        array = sa.cast(sa.bindparam(None, array_text(list(keys)), type_=sa.Text), sa.ARRAY(sa.Text))
-        return column == sa.any_(array)
-    text = sa.bindparam(None, json_keys(keys), type_=sa.Text)
+    return _in_set(is_postgres(tx), column, sa.bindparam(None, set_text(tx, keys), type_=sa.Text))
+
+
+def in_set(postgres: bool, column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Give the condition "column is one of :keys", bound by what `set_text` writes."""
+    return _in_set(postgres, column, sa.bindparam("keys", type_=sa.Text))
+
+
+def set_text(tx: sa.Connection, keys: Iterable[str]) -> str:
+    """Write a set of keys as the one text that the database reads."""
+    return array_text(list(keys)) if is_postgres(tx) else json_keys(keys)
+
+
+def _in_set(postgres: bool, column: sa.ColumnElement[str], text: sa.BindParameter[str]) -> sa.ColumnElement[bool]:
+    if postgres:
+        return column == sa.any_(sa.cast(text, sa.ARRAY(sa.Text)))
     return column.in_(sa.select(sa.literal_column("value", sa.Text)).select_from(sa.func.json_each(text)))
 
 
@@ -40,6 +59,41 @@ def array_text(values: Sequence[Any]) -> str:
     if "\\" in joined or joined.count('"') != 2 * max(len(values) - 1, 0):
         return "{" + ",".join(_quoted(str(value)) for value in values) + "}"
     return '{"' + joined + '"}' if values else "{}"
+
+
+def read(tx: sa.Connection, query: Callable[[bool], sa.Select[Any]], values: Mapping[str, Any]) -> Sequence[Any]:
+    """Read rows as the driver gives them, by a query that is put together once in a process.
+
+    `query`: a function that gives it for PostgreSQL (True) or SQLite, with a bound parameter for each of the `values`;
+    those are instants, texts and numbers.
+    """
+    postgres = is_postgres(tx)
+    compiled = _compiled(query, postgres)
+    given = {name: instant_text(v) if isinstance(v, datetime) and not postgres else v for name, v in values.items()}
+    known = compiled.construct_params(given)
+    ordered = None if compiled.positiontup is None else tuple(known[name] for name in compiled.positiontup)
+    return tx.exec_driver_sql(str(compiled), known if ordered is None else ordered).all()
+
+
+@cache
+def _compiled(query: Callable[[bool], sa.Select[Any]], postgres: bool) -> SQLCompiler:
+    found = query(postgres).compile(dialect=psycopg.dialect() if postgres else sqlite.dialect())
+    assert isinstance(found, SQLCompiler)
+    return found
+
+
+def place(postgres: bool, table: sa.Table) -> sa.ColumnClause[Any]:
+    """Give where the database keeps a row of the table: it stays there while this transaction has it locked."""
+    return sa.literal_column(f"{table.name}.{'ctid' if postgres else 'rowid'}")
+
+
+def placed(tx: sa.Connection, table: sa.Table, places: Sequence[str | int | None]) -> sa.ColumnElement[bool]:
+    """Give the condition "the row is at one of the places": no key is looked up. Only for rows that are locked."""
+    if is_postgres(tx):
+        at = sa.text(f"{table.name}.ctid = ANY(CAST(:places AS tid[]))")
+        return at.bindparams(places=array_text(places))  # type: ignore[return-value]  # a text serves as a condition
+    at = sa.text(f"{table.name}.rowid IN (SELECT value FROM json_each(:places))")  # noqa: S608 - the name is ours
+    return at.bindparams(places=json.dumps(places))  # type: ignore[return-value]
 
 
 def json_keys(keys: Iterable[str]) -> str:

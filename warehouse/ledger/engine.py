@@ -186,7 +186,8 @@ def _postgres_engine(address: sa.URL) -> sa.Engine:
     # a worker stopped in the middle of a transaction would hold rows, and keep dead ones from being cleaned up;
     # the ledger is in memory mostly: at the default cost of a random page, 500 keys of 80,000 rows mean a full scan
     # compiling a statement (jit) takes longer than any of ours runs
-    options = "-c timezone=utc -c idle_in_transaction_session_timeout=120s -c random_page_cost=1.1 -c jit=off"
+    costs = "-c random_page_cost=1.1 -c jit=off"
+    options = f"-c timezone=utc -c datestyle=iso -c idle_in_transaction_session_timeout=120s {costs}"
     return sa.create_engine(
         address.set(drivername="postgresql+psycopg"),
         hide_parameters=True,
