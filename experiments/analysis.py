@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from experiments.aggregates import Moments, SurvivalCounts
 from experiments.compare import compare
@@ -26,10 +26,11 @@ from experiments.table import Collected, Missing, Table, collect
 if TYPE_CHECKING:
     import pandas as pd
 
+    from experiments.analysis_extras import NonInferiority, ReachedEffect
     from experiments.heterogeneity import SegmentReport
     from experiments.views import BayesResult, Look, LookView, Prior, SurvivalView
 
-View = Literal["results", "stratified", "segments", "look", "bayes", "survival"]
+View = Literal["results", "stratified", "segments", "look", "bayes", "survival", "noninferior", "reached"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Analysis:
     """What a table says: arms with their sizes, the split's health, one result per metric and arm.
 
     The rest is there where it was asked for: `stratified` results beside the plain ones with the split per stratum,
-    `segments` (an exploration), the `look`, the Bayesian view, and every survival metric's curves and log-rank test.
+    `segments` (an exploration), the `look`, the Bayesian view, every survival metric's curves and log-rank test, arms
+    against margins (`noninferior`), and the effects on those reached.
     """
 
     control: str
@@ -51,6 +53,8 @@ class Analysis:
     look: LookView | None = None
     bayes: tuple[BayesResult, ...] = ()
     survival: tuple[SurvivalView, ...] = ()
+    noninferior: tuple[NonInferiority, ...] = ()
+    reached: tuple[ReachedEffect, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types; the views that were not asked for are left out."""
@@ -65,7 +69,7 @@ class Analysis:
             plain["srm_strata"] = {name: test._asdict() for name, test in self.srm_strata.items()}
         if self.look is not None:
             plain["look"] = self.look.to_json()
-        for name in ("stratified", "segments", "bayes", "survival"):
+        for name in ("stratified", "segments", "bayes", "survival", "noninferior", "reached"):
             if getattr(self, name):
                 plain[name] = [view.to_json() for view in getattr(self, name)]
         return plain
@@ -100,6 +104,8 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     horizon: float | None = None,
     adjust: Adjust = "holm",
     lower_is_better: Sequence[str] = (),
+    margins: Mapping[str, float] | None = None,
+    delivered: str | None = None,
 ) -> Analysis:
     """Analyse an experiment's table: every arm against control on every metric.
 
@@ -111,8 +117,9 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     together again. `segments`: columns whose values are explored one by one. `look`: which planned look this is.
     `bayes`: a prior, for the Bayesian view. `horizon`: survival times count up to it (default: as long as every arm was
     observed). `adjust`: how p-values of several arms are adjusted. `lower_is_better`: metrics of which less is better
-    (complaints, days to the next order), for the Bayesian view and the names of segments; differences stay arm minus
-    control. Raises: ExperimentError for a column, metric, arm or value that does not fit.
+    (complaints, days to the next order), for margins, the Bayesian view and the names of segments; differences stay arm
+    minus control. `margins`: metric -> tolerated worsening in its unit. `delivered`: a column of 0 and 1, for the
+    effect on those reached. Raises: ExperimentError for a column, metric, arm or value that does not fit.
 
     >>> from experiments import Look, Prior
     >>> table = {"arm": ["a", "c"] * 40, "tier": ["x", "x", "y", "y"] * 20, "spend": [float(i % 7) for i in range(80)]}
@@ -134,7 +141,19 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
         strata=collect(read, arm=arm, metrics=wanted, by=columns) if columns else {},
         segments={column: collect(read, arm=arm, metrics=wanted, by=(column,)) for column in explored},
     )
-    return _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
+    found = _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
+    if margins:
+        from experiments.analysis_extras import noninferiority_view
+
+        for name in margins:
+            _metric_named(wanted, name)
+        found = replace(found, noninferior=noninferiority_view(wanted, found.stratified or found.results, margins))
+    if delivered is not None:
+        from experiments.analysis_extras import reached_view
+
+        reached = reached_view(read, wanted, arm=arm, control=control, delivered=delivered, alpha=alpha)
+        found = replace(found, reached=reached)
+    return found
 
 
 def analyze_moments(  # noqa: PLR0913 - the same call as `analyze`, from aggregates
@@ -328,8 +347,8 @@ def _rows(analysis: Analysis, view: View) -> list[dict[str, Any]]:
         return [{"metric": seen.metric, **asdict(arm)} for seen in analysis.survival for arm in seen.arms]
     if view == "look":
         return [] if analysis.look is None else [asdict(result) for result in analysis.look.results]
-    if view not in ("results", "stratified", "bayes"):
-        raise ExperimentError(f"view {view!r} is not known: results, stratified, segments, look, bayes or survival")
+    if view not in ("results", "stratified", "bayes", "noninferior", "reached"):
+        raise ExperimentError(f"view {view!r} is not known; known are {', '.join(get_args(View))}")
     return [row.to_json() for row in getattr(analysis, view)]
 
 

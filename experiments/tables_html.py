@@ -23,6 +23,7 @@ def analysis_html(analysis: Analysis) -> str:
     if analysis.stratified:
         parts += [_line("Within strata, put together"), _table(_HEADS, map(_cells, analysis.stratified))]
     parts += [*_look(analysis), *_bayes(analysis), *_survival(analysis), *_segments(analysis)]
+    parts += [*_noninferior(analysis), *_reached(analysis)]
     return "".join(parts)
 
 
@@ -92,6 +93,29 @@ def _segments(analysis: Analysis) -> list[str]:
         rows = [(effect.segment, *_cells(effect.result)[2:], effect.group) for effect in report.effects]
         parts.append(_table(("segment", *_HEADS[2:], "group"), rows))
     return parts
+
+
+def _noninferior(analysis: Analysis) -> list[str]:
+    rows = [
+        (r.metric, r.arm, _number(r.margin), _number(r.worst), _yes(r.noninferior), r.method, r.status)
+        for r in analysis.noninferior
+    ]
+    heads = ("metric", "arm", "margin", "worst case (95 %)", "no worse than the margin", "method", "status")
+    return [_table(heads, rows)] if rows else []
+
+
+def _reached(analysis: Analysis) -> list[str]:
+    rows = [
+        (r.metric, r.arm, _number(r.cace.itt), _number(r.cace.first_stage), _number(r.cace.effect),
+         _span(r.cace.low, r.cace.high), r.cace.status)
+        for r in analysis.reached
+    ]  # fmt: skip
+    heads = ("metric", "arm", "by intention", "reached more often by", "effect on the reached", "interval", "status")
+    return [_table(heads, rows)] if rows else []
+
+
+def _yes(passed: bool | None) -> str:
+    return "" if passed is None else "yes" if passed else "no"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -26,7 +26,8 @@ MISSING: Final = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "-")
 class Views:
     """What is shown beside the plain results: columns of strata and segments, the look (number, of, information).
 
-    `winsorise`: metric -> quantile of the pooled cap. `lower_is_better`: metrics of which less is better.
+    `winsorise`: metric -> quantile of the pooled cap. `lower_is_better`: metrics of which less is better. `margins`:
+    metric -> tolerated worsening. `delivered`: the column that says who was reached.
     """
 
     strata: tuple[str, ...] = ()
@@ -37,6 +38,8 @@ class Views:
     adjust: Adjust = "holm"
     winsorise: Mapping[str, float] = field(default_factory=dict)
     lower_is_better: tuple[str, ...] = ()
+    margins: Mapping[str, float] = field(default_factory=dict)
+    delivered: str | None = None
 
 
 def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the file are named)
@@ -76,6 +79,8 @@ def analyze_file(  # noqa: PLR0913  (the options of one analysis; all but the fi
         adjust=asked.adjust,
         winsorise=asked.winsorise,
         lower_is_better=asked.lower_is_better,
+        margins=asked.margins,
+        delivered=asked.delivered,
     )
 
 

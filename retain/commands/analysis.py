@@ -93,6 +93,14 @@ def analyze(  # noqa: PLR0913  (the options of one command)
         list[str] | None,
         typer.Option("--lower-is-better", metavar="METRIC", help="Less of it is better (complaints, days to order)."),
     ] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="METRIC=WORSENING", help="Is every arm no worse than this? (one-sided 95 %)"),
+    ] = None,
+    delivered: Annotated[
+        str | None,
+        typer.Option("--delivered", metavar="COLUMN", help="1 where a message arrived: add the effect on the reached."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse any experiment's table with the engine of retain.
@@ -119,6 +127,8 @@ def analyze(  # noqa: PLR0913  (the options of one command)
             adjust=adjust,
             winsorise=_quantiles(winsorise or []),
             lower_is_better=tuple(lower_is_better or ()),
+            margins=_numbers(margin or []),
+            delivered=delivered,
         ),
     )
     if as_json:
@@ -288,6 +298,8 @@ def _show_views(analysis: Analysis) -> None:
         "look": "At this look",
         "bayes": "With what was believed before",
         "survival": "Until it happens",
+        "noninferior": "Against margins",
+        "reached": "On those whom the messages reached",
     }
     for view, title in titles.items():
         frame = analysis.to_frame(view)
@@ -327,6 +339,18 @@ def _quantiles(texts: list[str]) -> dict[str, float]:
                 param_hint="--winsorise",
             )
     return quantiles
+
+
+def _numbers(texts: list[str]) -> dict[str, float]:
+    """ "complained=0.002" as {"complained": 0.002}."""
+    pairs = _pairs(texts, "--margin", expected="METRIC=WORSENING")
+    try:
+        return {name: float(text) for name, text in pairs.items()}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{', '.join(texts)} cannot be read; expected METRIC=WORSENING in its unit, as in complained=0.002",
+            param_hint="--margin",
+        ) from None
 
 
 def _look(text: str | None) -> tuple[int, int, float | None] | None:

@@ -44,6 +44,7 @@ def _whole(table: dict[str, Any], **changes: Any) -> Analysis:
     call: dict[str, Any] = {
         "metrics": METRICS, "covariates": COVARIATES, "strata": "tier", "segments": "tier", "expect": {"a": 1, "control": 1},
         "look": Look(number=1, of=3), "bayes": Prior(), "adjust": "dunnett",
+        "margins": {"bought": 0.1, "spend": 1.0}, "delivered": "bought",
     }  # fmt: skip
     return analyze(table, arm="arm", control="control", **(call | changes))
 

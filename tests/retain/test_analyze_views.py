@@ -108,3 +108,51 @@ def test_caps_and_directions_that_cannot_be_are_said(
     words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion"]
     assert cli.run([*words, "--metric", "again=days/back:survival", *more]) == 1
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_guardrails_are_held_against_their_margins_and_the_reached_stand_beside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A works on half of its customers, whom it reaches; nobody complains more, but of B more do than is tolerated."""
+    lines = ["arm,visit,complained,got"]
+    for n in range(6000):
+        arm, got = ("A", "B", "C")[n % 3], n // 3 % 2
+        visit = int(n % 10 < (4 if arm == "A" and got else 2))
+        lines.append(f"{arm},{visit},{int(n % 20 < (2 if arm == 'B' else 1))},{got if arm != 'C' else 0}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    words = ["analyze", str(path), "--arm", "arm", "--control", "C", "--metric", "visit:proportion"]
+    words += ["--metric", "complained:proportion", "--lower-is-better", "complained"]
+    words += ["--margin", "complained=0.02", "--delivered", "got"]
+    assert cli.run([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    against = {row["arm"]: row for row in found["noninferior"]}
+    results = {(row["metric"], row["arm"]): row for row in found["results"]}
+    assert against["A"]["noninferior"] is True
+    assert against["B"]["noninferior"] is False
+    assert against["B"]["worst"] == pytest.approx(results["complained", "B"]["upper_95"])
+    reached = {(row["metric"], row["arm"]): row for row in found["reached"]}
+    assert reached["visit", "A"]["first_stage"] == pytest.approx(0.5)
+    assert reached["visit", "A"]["effect"] == pytest.approx(2 * results["visit", "A"]["difference"])
+    assert cli.run(words) == 0
+    shown = capsys.readouterr().out
+    assert "Against margins" in shown
+    assert "On those whom the messages reached" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--margin", "visit=0"], "must be above 0"),
+        (["--margin", "visit=much"], "expected METRIC=WORSENING"),
+        (["--margin", "other=0.1"], "'other' is not asked for"),
+        (["--delivered", "days"], "delivered needs 1"),
+        (["--delivered", "nothing"], "no column 'nothing'"),
+    ],
+)
+def test_margins_and_deliveries_that_cannot_be_are_said(
+    table: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion", *more]
+    assert cli.run(words) == 1
+    assert said in " ".join(capsys.readouterr().err.split())
