@@ -126,13 +126,14 @@ class Simulator:
     async def _emit(self, request: Request) -> Response:
         """Send the receipts of everything accepted so far, disturbed as asked; tells how many were sent and taken.
 
-        "from": only of what was accepted from this number on; the answer's "next" is the number to go on with.
+        "from": only of what was accepted from this number on, "most": of so many; "next" is the number to go on with.
         """
         try:
             asked = request.json()
             plan = ReceiptPlan(**asked.get("plan", {}))
             self.receivers = Receivers.from_json(asked)
             first, after = int(asked.get("from", 0)), len(self.book.accepted)
+            after = min(after, first + int(asked.get("most", after)))
             receipts = plan.disturb(self._receipts(self.book.accepted[first:after]))
             taken = await self._post(receipts)
         except (ValueError, TypeError, AttributeError) as error:

@@ -303,7 +303,8 @@ def test_it_sends_signed_receipts_of_all_it_accepted(base: str, listener: tuple[
     assert RequestValidator("token").validate("https://hooks.example/twilio?m=k1", first.form, signature)
     assert len(events.json()) == 6
     take_sms(base, "https://hooks.example/twilio?m=k2")
-    again = ask(f"{base}/__sim/emit", {"from": 5, "rewrite": {"https://hooks.example": address}})
+    take_sms(base, "https://hooks.example/twilio?m=k3")
+    again = ask(f"{base}/__sim/emit", {"from": 5, "most": 1, "rewrite": {"https://hooks.example": address}})
     assert again == (200, {"sent": 2, "taken": 2, "next": 6})
     assert heard.got[3].target == "/twilio?m=k2"
 
