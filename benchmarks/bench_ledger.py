@@ -1,22 +1,27 @@
 """Ledger: recording a wave against raw inserts of the same rows, dispatch against raw updates of the same messages.
 
 Sizes: RETAIN_BENCH_CUSTOMERS (default 100,000), RETAIN_BENCH_ROUNDS (default 3; the best one counts, of floor and
-product alike), RETAIN_BENCH_MESSAGES (messages dispatched, default 20,000, in batches of 1,000 as a worker does).
+product alike), RETAIN_BENCH_MESSAGES (messages dispatched, default 20,000, in batches of 1,000 as a worker does, by one
+process and then again by each of RETAIN_BENCH_DISPATCHERS, default 2).
 SQLite always; PostgreSQL where RETAIN_TEST_POSTGRES_URL, or the local default, answers. The processor's time of client
 and server stands beside the rates: on a machine with other work to do it says more than they do.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sqlite3
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from warehouse.ledger.engine import Ledger
 
 T0 = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 DUE = T0 + timedelta(hours=3)
@@ -40,12 +45,13 @@ FLOOR_UPDATE = "UPDATE floor_outbox SET state = {0}, owner = 'bench', settled_at
 
 
 def run() -> list[dict[str, Any]]:
-    """Of each database: recording (seconds, times the floor) and dispatch (messages a second, share of the floor)."""
+    """Of each database: recording (seconds, times the floor), dispatch (messages a second, share of the floor; by one
+    process and by several at once)."""
     results: list[dict[str, Any]] = []
     for store in _stores():
         try:
             bench = _Bench(store)
-            results += [bench.record(), bench.dispatch()]
+            results += [bench.record(), bench.dispatch(), bench.dispatch_together()]
         finally:
             store.close()
     return results
@@ -71,9 +77,6 @@ class _Store(Protocol):
 
     def update_raw(self, keys: Sequence[str]) -> float:
         """Update these messages three times, batch by batch, a transaction each; give the seconds."""
-
-    def server_cpu_s(self) -> float:
-        """Processor seconds that the server has spent on the ledger's connections; 0 where there is none to see."""
 
     def close(self) -> None:
         """Remove what was made."""
@@ -113,57 +116,58 @@ class _Bench:
 
     def dispatch(self) -> dict[str, Any]:
         """Claim, intend and settle in batches, and raw updates of as many rows in as many transactions."""
-        spent = dict.fromkeys(("claim", "intend", "settle"), 0.0)
-        n = 0
-        cpu, server = time.process_time(), self.store.server_cpu_s()
-        while n < self.messages and (done := self._dispatch(spent)):
-            n += done
-        cpu, server = time.process_time() - cpu, self.store.server_cpu_s() - server
+        spent, done = _Spent(self.ledger), 0
+        while done < self.messages and (n := _dispatch(self.ledger, "bench", spent)):
+            done += n
+        spent.stop()
         with self.ledger.read() as tx:
             keys = [
                 row[0]
                 for row in tx.exec_driver_sql("SELECT message_key FROM outbox WHERE state = 'sent' ORDER BY not_before")
             ]
         floor = self.store.update_raw(keys)
-        seconds = sum(spent.values())
+        seconds = sum(spent.seconds.values())
         return {
             "step": f"dispatch on {self.store.kind}",
-            "messages": n,
+            "messages": done,
             "seconds": round(seconds, 3),
             "floor_seconds": round(floor, 3),
             "share_of_floor": round(floor / seconds, 2),
-            "messages_per_s": round(n / seconds),
-            "claim_and_settle_per_s": round(n / (spent["claim"] + spent["settle"])),
-            "floor_per_s": round(n / floor),
-            "cpu_us_per_message": round(cpu / n * 1e6, 1),
-            "server_cpu_us_per_message": round(server / n * 1e6, 1),
-            "load": round(os.getloadavg()[0], 2),
+            "messages_per_s": round(done / seconds),
+            "claim_and_settle_per_s": round(done / spent.claim_and_settle_s),
+            "floor_per_s": round(done / floor),
+            **_processor([spent], done),
         }
 
-    def _dispatch(self, spent: dict[str, float]) -> int:
-        from warehouse.ledger.outbox import CampaignRules, Cap, ClaimRequest, Settlement, claim, intend, settle
+    def dispatch_together(self) -> dict[str, Any]:
+        """Claim, intend and settle by several processes at once.
 
-        rules = {"bench": CampaignRules(caps=(Cap(2, timedelta(days=7)),))}
-        request = ClaimRequest(
-            worker="bench", channels=("sms", "email"), limit=BATCH, now=DUE, lease=timedelta(minutes=10), rules=rules
-        )
-        t0 = time.perf_counter()
-        claimed = claim(self.ledger, request)
-        t1 = time.perf_counter()
-        if not claimed:
-            return 0
-        fence = claimed[0].fence
-        allowed = intend(self.ledger, [message.message_key for message in claimed], "bench", fence, DUE)
-        t2 = time.perf_counter()
-        news = [
-            Settlement(message_key=key, state="sent", provider="bench", provider_id=key, fence=fence) for key in allowed
+        `messages_per_s` counts by the clock, from the first claim of any to the last settlement of any, intents
+        included; `claim_and_settle_per_s` is the sum of each one's messages by the time it spent in these two verbs.
+        """
+        fleet = int(os.environ.get("RETAIN_BENCH_DISPATCHERS", "2"))
+        context = multiprocessing.get_context("spawn")
+        barrier, told = context.Barrier(fleet), context.Queue()
+        url = self.ledger.engine.url.render_as_string(hide_password=False)
+        workers = [
+            context.Process(target=_dispatch_alone, args=(url, f"bench{number}", self.messages, barrier, told))
+            for number in range(fleet)
         ]
-        t3 = time.perf_counter()
-        settle(self.ledger, news, DUE)
-        t4 = time.perf_counter()
-        for step, seconds in zip(spent, (t1 - t0, t2 - t1, t4 - t3), strict=True):
-            spent[step] += seconds
-        return len(allowed)
+        for worker in workers:
+            worker.start()
+        results: list[tuple[int, _Spent]] = [told.get(timeout=600) for _ in workers]
+        for worker in workers:
+            worker.join()
+        n = sum(done for done, _ in results)
+        seconds = max(spent.ended for _, spent in results) - min(spent.begun for _, spent in results)
+        return {
+            "step": f"dispatch on {self.store.kind} by {fleet} processes",
+            "messages": n,
+            "seconds": round(seconds, 3),
+            "messages_per_s": round(n / seconds),
+            "claim_and_settle_per_s": round(sum(done / spent.claim_and_settle_s for done, spent in results)),
+            **_processor([spent for _, spent in results], n),
+        }
 
     def _rows(self) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         """What the ledger holds, as tuples ready for a driver."""
@@ -235,9 +239,6 @@ class _Sqlite:
         raw.close()
         return seconds
 
-    def server_cpu_s(self) -> float:
-        return 0.0
-
     def close(self) -> None:
         self.folder.cleanup()
 
@@ -284,19 +285,6 @@ class _Postgres:
                     raw.commit()
             return time.perf_counter() - begun
 
-    def server_cpu_s(self) -> float:
-        import psycopg
-
-        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'retain-ledger' AND datname = ANY(%s)"
-        with psycopg.connect(_plain(self.server)) as admin:
-            pids = [row[0] for row in admin.execute(query, (self.made,))]
-        ticks = 0
-        for pid in pids:
-            stat = Path(f"/proc/{pid}/stat")  # a server elsewhere has none here
-            if stat.exists():
-                ticks += sum(map(int, stat.read_text().rsplit(")", 1)[1].split()[11:13]))
-        return ticks / os.sysconf("SC_CLK_TCK")
-
     def close(self) -> None:
         for name in self.made:
             self._admin(f'DROP DATABASE "{name}" WITH (FORCE)')
@@ -306,6 +294,98 @@ class _Postgres:
 
         with psycopg.connect(_plain(self.server), autocommit=True) as admin:
             admin.execute(sql)
+
+
+class _Spent:
+    """What dispatching takes one process: seconds by verb, and processor seconds of the process and of its server."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.seconds = dict.fromkeys(("claim", "intend", "settle"), 0.0)
+        self.by_verb = dict.fromkeys(("claim", "intend", "settle"), 0.0)
+        self.server_pid = _server_pid(ledger)
+        self.client_s, self.server_s = -time.process_time(), -self.server_now()
+        self.begun = self.ended = time.monotonic()
+
+    def stop(self) -> None:
+        """Take the second reading."""
+        self.ended = time.monotonic()
+        self.client_s += time.process_time()
+        self.server_s += self.server_now()
+
+    def server_now(self) -> float:
+        """Processor seconds that the server's process has had; 0 where there is none to see (SQLite, or elsewhere)."""
+        path = Path(f"/proc/{self.server_pid}/schedstat")
+        return int(path.read_text().split()[0]) / 1e9 if self.server_pid and path.exists() else 0.0
+
+    def add(self, verb: str, seconds: float, processor: float) -> None:
+        """Count one call; `processor`: seconds of both sides."""
+        self.seconds[verb] += seconds
+        self.by_verb[verb] += processor
+
+    @property
+    def claim_and_settle_s(self) -> float:
+        """Seconds in these two verbs."""
+        return self.seconds["claim"] + self.seconds["settle"]
+
+
+def _dispatch_alone(url: str, worker: str, messages: int, barrier: Any, told: Any) -> None:
+    """What each process of several does: begin together, tell (messages, what they took)."""
+    from warehouse.ledger.engine import open_ledger
+
+    ledger, done = open_ledger(url), 0
+    _Spent(ledger)  # connects
+    barrier.wait(60)
+    spent = _Spent(ledger)
+    while done < messages and (n := _dispatch(ledger, worker, spent)):
+        done += n
+    spent.stop()
+    ledger.close()
+    told.put((done, spent))
+
+
+def _dispatch(ledger: Ledger, worker: str, spent: _Spent) -> int:
+    """Claim, intend and settle one batch; give how many messages."""
+    from warehouse.ledger.outbox import CampaignRules, Cap, ClaimRequest, Settlement, claim, intend, settle
+
+    def timed(verb: str, call: Callable[[], Any]) -> Any:
+        begun, processor = time.perf_counter(), time.process_time() + spent.server_now()
+        found = call()
+        seconds = time.perf_counter() - begun
+        spent.add(verb, seconds, time.process_time() + spent.server_now() - processor)
+        return found
+
+    rules = {"bench": CampaignRules(caps=(Cap(2, timedelta(days=7)),))}
+    lease = timedelta(minutes=10)
+    request = ClaimRequest(worker=worker, channels=("sms", "email"), limit=BATCH, now=DUE, lease=lease, rules=rules)
+    claimed = timed("claim", lambda: claim(ledger, request))
+    if not claimed:
+        return 0
+    fence, keys = claimed[0].fence, [message.message_key for message in claimed]
+    allowed = timed("intend", lambda: intend(ledger, keys, worker, fence, DUE))
+    news = [
+        Settlement(message_key=key, state="sent", provider="bench", provider_id=key, fence=fence) for key in allowed
+    ]
+    timed("settle", lambda: settle(ledger, news, DUE))
+    return len(allowed)
+
+
+def _server_pid(ledger: Ledger) -> int | None:
+    """The process of the server that serves this process's one connection."""
+    if ledger.dialect != "postgresql":
+        return None
+    with ledger.begin() as tx:
+        return int(tx.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
+def _processor(spent: Sequence[_Spent], messages: int) -> dict[str, Any]:
+    """Processor's microseconds a message: client and server in all verbs, both in claim and settle alone; the load."""
+    both = sum(one.by_verb["claim"] + one.by_verb["settle"] for one in spent)
+    return {
+        "cpu_us_per_message": round(sum(one.client_s for one in spent) / messages * 1e6, 1),
+        "server_cpu_us_per_message": round(sum(one.server_s for one in spent) / messages * 1e6, 1),
+        "claim_and_settle_cpu_us_per_message": round(both / messages * 1e6, 1),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def _floor_rows(people: Sequence[Any], messages: Sequence[Any]) -> Iterator[tuple[str, Sequence[str], Sequence[Any]]]:
