@@ -156,19 +156,22 @@ def _open_lanes(tx: sa.Connection, request: ClaimRequest) -> tuple[list[tuple[st
 def _candidates(tx: sa.Connection, request: ClaimRequest, lanes: Sequence[tuple[str, str]]) -> list[Candidate]:
     """Lock due messages: every lane gets an equal share of the limit, what is left goes to lanes with more.
 
-    The lanes of one channel take no more together than there is room on it.
+    The lanes of one channel take no more together than there is room on it, of which each has an equal share too.
     """
     rows: list[Candidate] = []
     room = {channel: most for channel, most in request.room.items() if most is not None}
 
-    def lock(lane: tuple[str, str], limit: int, skip: frozenset[str] = frozenset()) -> None:
-        found = _lock_lane(tx, lane, request.now, min(limit, room.get(lane[1], limit)), skip=skip)
+    def lock(lane: tuple[str, str], limit: int, skip: frozenset[str] = frozenset(), *, sharing: int = 1) -> None:
+        most = -(-room[lane[1]] // sharing) if lane[1] in room else limit
+        found = _lock_lane(tx, lane, request.now, min(limit, most), skip=skip)
         if lane[1] in room:
             room[lane[1]] -= len(found)
         rows.extend(found)
 
     for position, lane in enumerate(lanes):
-        lock(lane, -(-(request.limit - len(rows)) // (len(lanes) - position)))
+        rest = lanes[position:]
+        share = -(-(request.limit - len(rows)) // len(rest))
+        lock(lane, share, sharing=sum(channel == lane[1] for _, channel in rest))
     if len(lanes) > 1 and len(rows) < request.limit:
         taken = frozenset(row.message_key for row in rows)
         for lane in lanes:

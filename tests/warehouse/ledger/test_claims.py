@@ -261,8 +261,8 @@ def test_a_claim_that_makes_no_sense_is_refused(sqlite_ledger: Ledger, wrong: di
 
 
 def test_a_channel_gives_no_more_than_its_account_carries_and_the_others_fill_the_claim(ledger: Ledger) -> None:
-    record(ledger, start(ledger), 90, rows=50)
-    record(ledger, start(ledger, "digest"), 90, rows=50)
+    record(ledger, start(ledger), 90, rows=50, not_before=T0)
+    record(ledger, start(ledger, "digest"), 90, rows=50, not_before=T0)
     claimed = take(ledger, limit=100, room={"sms": 7, "email": None})
     assert Counter(message.channel for message in claimed) == {"sms": 7, "email": 60}
     assert {message.campaign for message in claimed if message.channel == "sms"} == {"winback", "digest"}
