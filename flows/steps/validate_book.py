@@ -10,6 +10,7 @@ from campaigns.content_rules import ContentPolicy, company_hosts
 from campaigns.lint import lint_campaign
 from campaigns.problems import BookErrors, Problem, in_order
 from channels.tokens import TOKEN_CHARACTERS
+from flows.steps.settings_agreement import check_agreement
 from flows.steps.unsubscribe import unsubscribe_url
 
 if TYPE_CHECKING:
@@ -60,14 +61,15 @@ def validate_book(ws: Workspace, campaign: str | None) -> Checked:
 
 
 def lint(ws: Workspace, file: CampaignFile) -> list[Problem]:
-    """Every problem of the words of a campaign."""
-    return lint_campaign(
+    """Every problem of the words of a campaign, and of what contradicts the settings."""
+    words = lint_campaign(
         file,
         offers=file.offers,
         templates=ws.root / "templates",
         known_customer_fields=ws.facts.attributes(),
         policy=content_policy(ws),
     )
+    return list(in_order([*words, *check_agreement(ws, file)]))
 
 
 def content_policy(ws: Workspace) -> ContentPolicy:
