@@ -15,6 +15,7 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
     {
         "docs/operators/settings.md": reference.settings_page,
         "docs/operators/commands.md": reference.commands_page,
+        "docs/operators/reason-codes.md": reference.reasons_page,
         "docs/marketers/features.md": reference.features_page,
         "docs/marketers/template-variables.md": reference.variables_page,
         "docs/marketers/legal-hours.md": reference.legal_hours_page,

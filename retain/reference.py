@@ -54,6 +54,17 @@ the rule of a network, `practice` a prudent default where the law names no hours
 law. No legal advice: have your own places checked.
 
 """
+_REASONS: Final = """\
+# Reason codes
+
+Why a customer got no message, and what became of one: `retain explain CAMPAIGN CUSTOMER` says these codes with the
+rule, the value, the time and the hash of the files; with `--json` every event has `code`, `rule` and `config`.
+`retain plan` and `retain status` count by them.
+
+Beside these a message is left out by the conditions of its own step, and then bears the condition as its code:
+`open_complaint`, `until not open_complaint`. An attempt may bear the provider's own code (`21610`, `http_503`,
+`550 5.1.1`), as the provider's documentation has it.
+"""
 _VARIABLES: Final = """\
 # What a template may say
 
@@ -144,6 +155,17 @@ def legal_hours_page() -> str:
             )
     head = ("pack", "where", "channels", "may leave", "rests on", "source", "read on")
     return _page("campaigns/packs", _LEGAL_HOURS, _table(head, rows))
+
+
+def reasons_page() -> str:
+    """docs/operators/reason-codes.md."""
+    from flows.steps.reason_codes import STAGES, reason_codes
+
+    lines = []
+    for stage, title in STAGES.items():
+        rows = [(f"`{reason.code}`", reason.sentence) for reason in reason_codes() if reason.stage == stage]
+        lines += ["", f"## {title}", "", *_table(("code", "meaning"), rows)]
+    return _page("flows/steps/reason_codes.py", _REASONS, lines)
 
 
 def _page(source: str, introduction: str, lines: Sequence[str]) -> str:

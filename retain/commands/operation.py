@@ -159,4 +159,6 @@ def explain(
         return
     say(story["answer"])
     if story["events"]:
-        print_table(("when (UTC)", "what", "why"), [(e["at"], e["what"], e["why"]) for e in story["events"]])
+        whys = [e["why"] if e["rule"] in e["why"] else f"{e['why']}; {e['rule']}" for e in story["events"]]
+        lines = [(e["at"], e["what"], why) for e, why in zip(story["events"], whys, strict=True)]
+        print_table(("when (UTC)", "what", "why"), lines)
