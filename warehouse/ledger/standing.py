@@ -119,16 +119,17 @@ def customers_at_cap(
         least = max(1, cap.messages - max(coming.values(), default=0))
         customer, left_at = pressure.c.customer_id, pressure.c.left_at
         crowded = sa.select(customer).group_by(customer).having(sa.func.count() >= least)
-        if cap.period is None:
-            counted = crowded.add_columns(sa.func.count())  # the database counts: a row each took most of a plan's time
-        else:
-            waits = sa.or_(left_at.is_(None), left_at > at)
-            counted = sa.select(customer, sa.func.count()).where(waits, customer.in_(crowded)).group_by(customer)
-            left = sa.select(customer, left_at, pressure.c.zones).where(~waits, customer.in_(crowded))
+        # in a calendar period: what waits, or will leave, counts for sure; of the rest every local clock is asked
+        sure = sa.true() if cap.period is None else sa.or_(left_at.is_(None), left_at > at)
+        n_sure = sa.func.sum(sa.case((sure, 1), else_=0))
+        doubtful = False
+        for one, n, n_all in tx.execute(crowded.add_columns(n_sure, sa.func.count())):
+            coming[one] += n
+            doubtful |= n < n_all
+        if cap.period is not None and doubtful:
+            left = sa.select(customer, left_at, pressure.c.zones).where(~sure, customer.in_(crowded))
             for one, moment, zones in tx.execute(left):
                 coming[one] += any(in_period(moment, at, cap.period, zone) for zone in zones_of(zones))
-        for one, n in tx.execute(counted):
-            coming[one] += n
         full.update(one for one, n in coming.items() if n >= cap.messages)
     return full
 
