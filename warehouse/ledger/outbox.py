@@ -326,7 +326,7 @@ def _known_events(tx: sa.Connection, keys: Sequence[str]) -> set[str]:
 def _ended_leases(tx: sa.Connection, now: datetime) -> list[str]:
     query = (
         sa.select(_O.c.message_key)
-        .where(sa.text("(outbox.state = 'claimed' OR outbox.state = 'sending')"), _O.c.lease_until <= now)
+        .where(sa.text("(outbox.state = 'claimed') <> (outbox.state = 'sending')"), _O.c.lease_until <= now)
         .limit(_CHUNK)
         .with_for_update(skip_locked=True)
     )
