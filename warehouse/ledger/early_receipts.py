@@ -34,9 +34,11 @@ class EarlyReceipt(NamedTuple):
 
 def awaits_answers(tx: sa.Connection) -> bool:
     """Whether some SMS is under way of which the provider's id is not known yet: nothing can come early else."""
+    # leased messages in the words of their index, else SQLite would read every message there ever was
     query = sa.text(
-        "SELECT 1 WHERE EXISTS (SELECT 1 FROM outbox WHERE state = 'sending' AND channel = 'sms')"
-        " OR EXISTS (SELECT 1 FROM outbox WHERE state = 'in_doubt' AND channel = 'sms')"
+        "SELECT 1 WHERE EXISTS (SELECT 1 FROM outbox WHERE (outbox.state = 'claimed') <> (outbox.state = 'sending')"
+        " AND outbox.state = 'sending' AND outbox.channel = 'sms')"
+        " OR EXISTS (SELECT 1 FROM outbox WHERE outbox.state = 'in_doubt' AND outbox.channel = 'sms')"
     )
     return tx.execute(query).first() is not None
 

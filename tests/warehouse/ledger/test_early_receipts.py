@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from warehouse.ledger.early_receipts import (
     EarlyReceipt,
     awaits_answers,
@@ -54,3 +56,16 @@ def test_an_early_receipt_is_kept_once_in_the_order_of_arrival_until_it_is_taken
     forget_early(ledger, [], before=NOW + MINUTE)
     with ledger.read() as tx:
         assert early_receipts(tx) == [third]
+
+
+def test_the_question_whether_something_may_be_early_reads_no_more_than_what_is_under_way(
+    sqlite_ledger: Ledger,
+) -> None:
+    asked: list[str] = []
+    with sqlite_ledger.read() as tx:
+        sa.event.listen(tx, "before_cursor_execute", lambda *told: asked.append(told[2]))
+        awaits_answers(tx)
+        (query,) = asked
+        plan = [row[3] for row in tx.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+    scans = sorted(line for line in plan if "outbox" in line)
+    assert scans == ["SCAN outbox USING INDEX outbox_in_doubt", "SCAN outbox USING INDEX outbox_leased"]
