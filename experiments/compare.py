@@ -32,7 +32,7 @@ from experiments.proportions import Counts
 from experiments.relative import Lift, Mean, fieller_lift, log_lift
 from experiments.results import Result, Status
 
-LOPSIDED = 4.0
+LOPSIDED = 1.5  # docs/decisions/0005: beyond, Welch finds too many winners in skewed money
 SKEWED = 355.0  # Kohavi, Deng and Vermeer 2022: units needed per arm for a t test = 355 * skewness**2
 SMALL_EXPECTED = 5.0
 EXACT_UNCONDITIONAL_UNTIL = 100
