@@ -36,7 +36,7 @@ class ProgrammeRow:
 
 
 def record_holdout(tx: sa.Connection, salt: str, share: float, *, at: datetime) -> bool:
-    """Note that the holdout is this one from `at` on; False where it was so already.
+    """Note that the holdout is this one from `at` on; False where it was so already, or is from a later instant on.
 
     Raises LedgerError where a later period is recorded with another holdout: the past is not written anew.
     """
@@ -45,6 +45,8 @@ def record_holdout(tx: sa.Connection, salt: str, share: float, *, at: datetime) 
     if current and (current[-1].salt, current[-1].share) == (salt, share):
         return False
     later = [period for period in found if period.began_at > at]
+    if later and (later[0].salt, later[0].share) == (salt, share):
+        return False  # a run of the same morning, as of an earlier hour, that came after
     if later or (current and current[-1].began_at == at):
         known = (later or current)[0].began_at.isoformat()
         raise LedgerError(

@@ -105,6 +105,7 @@ def test_the_past_of_the_holdout_is_not_written_anew(shop: Shop, monday: datetim
     with ws.ledger.begin() as tx:
         assert record_holdout(tx, "a", 0.1, at=monday)
         assert not record_holdout(tx, "a", 0.1, at=monday + DAY)
+        assert not record_holdout(tx, "a", 0.1, at=monday - DAY / 24)  # a run of an earlier hour that came after
         assert record_holdout(tx, "a", 0.2, at=monday + 2 * DAY)
     with pytest.raises(LedgerError, match="not the one the ledger knows"), ws.ledger.begin() as tx:
         record_holdout(tx, "b", 0.1, at=monday + DAY)
