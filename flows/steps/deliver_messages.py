@@ -212,6 +212,7 @@ def _request(run: _Run, channels: Sequence[str], limit: int, room: Mapping[str, 
         rules=run.sending.rules,
         experiments=frozenset(run.sending.experiments),
         holdout=run.holdout,
+        skipped=run.delivered.skipped,
     )
 
 

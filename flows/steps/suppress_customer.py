@@ -42,8 +42,8 @@ def suppress_customer(
     wish = Suppression(customer_id, channel, reason, by, at, topic)
     _check(wish)
     new = suppress_many(ws.ledger, [wish]) == 1
+    _note(ws, wish, "suppress", {"changed": new})  # before the addresses, which take a key that may be missing
     suppress_addresses_of(ws, [wish])
-    _note(ws, wish, "suppress", {"changed": new})
     return new
 
 

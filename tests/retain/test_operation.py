@@ -95,7 +95,7 @@ def test_an_unknown_customer_is_suppressed_with_a_warning(shop: Path, retain: Cl
     assert outcome.json == {
         "customer_id": "nobody", "channel": "sms", "topic": "all", "reason": "manual", "changed": True, "loaded": False
     }  # fmt: skip
-    assert "check that it is the right one" in outcome.err
+    assert "check that the id is the right one" in outcome.err
     assert retain("suppress", "nobody", "--channel", "fax").code == 1
 
 

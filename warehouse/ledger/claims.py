@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -43,6 +44,7 @@ class ClaimRequest:
     """Who claims how many messages, at what instant, for how long; `rules` by campaign (none: no caps, no budget).
 
     `room`: how many of a channel's messages at most, where its account carries no more (None, or none named: `limit`).
+    `skipped`, where it is given, counts the messages that claims skip, by reason.
     """
 
     worker: str
@@ -54,6 +56,7 @@ class ClaimRequest:
     experiments: frozenset[str] | None = None
     holdout: Holdout | None = None
     room: Mapping[str, int | None] = field(default_factory=dict)
+    skipped: Counter[str] | None = None
 
     @property
     def cap_reach(self) -> timedelta | None:
@@ -127,6 +130,8 @@ def claim(ledger: Ledger, request: ClaimRequest) -> list[ClaimedMessage]:
             known = Known(rules=request.rules, recent=recent, used=used, topics=topics, holdout=request.holdout)
             verdicts = judge(found, request.now, known, limit=request.limit, carried=request.room)
             claimed = _write(tx, verdicts, request)
+        if request.skipped is not None:
+            request.skipped.update(reason for _, reason in verdicts.skipped)
         if claimed or not (verdicts.skipped or verdicts.deferred):
             return claimed
 
