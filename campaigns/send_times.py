@@ -114,9 +114,7 @@ def _moment(
     return bounded(step, slot, limits.offer_ends_at, until=_until(step, slot, narrow))
 
 
-def _late(
-    step: StepTiming, where: Whereabouts, channel: str, missed: SendTime, limits: SendLimits
-) -> SendTime | None:
+def _late(step: StepTiming, where: Whereabouts, channel: str, missed: SendTime, limits: SendLimits) -> SendTime | None:
     """The moment of a message that should have left before the assignment: None where it is given up."""
     if step.if_late == "skip":
         return None

@@ -197,7 +197,7 @@ def test_a_model_cannot_be_changed() -> None:
         ("timing.window.days", "mon", 'expected a list, got "mon"'),
         ("timing.window.from", 1000, "expected a clock time"),
         ("timing.if_late", "later", "expected skip, next_window or send"),
-        ("caps.per_customer", 2, "expected a cap such as \"2 per 7 days\" (any 7 days)"),
+        ("caps.per_customer", 2, 'expected a cap such as "2 per 7 days" (any 7 days)'),
         ("caps.min_gap", "0 hours", "expected a duration above 0"),
         ("budget.cost", "€5", "expected an amount with its currency"),
         ("budget.messages", -1, "expected a number of at least 0"),
@@ -234,7 +234,9 @@ def test_an_unknown_key_like_nothing_known_is_refused_without_a_guess() -> None:
 
 def test_an_unknown_channel_of_a_cap_is_an_unknown_key() -> None:
     found = messages(put(plain(), "caps.per_customer", {"smss": "1 per 7 days"}))
-    assert found == {"caps.per_customer.smss": 'unknown key (did you mean "sms"?); expected all, sms, email, push, topic'}
+    assert found == {
+        "caps.per_customer.smss": 'unknown key (did you mean "sms"?); expected all, sms, email, push, topic'
+    }
 
 
 def test_an_arm_whose_name_is_no_name_is_refused_at_its_key() -> None:

@@ -77,7 +77,8 @@ def read(tx: sa.Connection, query: Callable[[bool], sa.Select[Any]], values: Map
 
 @cache
 def _compiled(query: Callable[[bool], sa.Select[Any]], postgres: bool) -> SQLCompiler:
-    found = query(postgres).compile(dialect=psycopg.dialect() if postgres else sqlite.dialect())
+    target = psycopg.dialect() if postgres else sqlite.dialect()  # type: ignore[no-untyped-call]  # it bears no types
+    found = query(postgres).compile(dialect=target)
     assert isinstance(found, SQLCompiler)
     return found
 

@@ -224,7 +224,9 @@ outbox = sa.Table(
 sa.event.listen(
     outbox,
     "after_create",
-    sa.DDL("ALTER INDEX outbox_pk SET (fillfactor = 50)").execute_if(dialect="postgresql"),
+    sa.DDL("ALTER INDEX outbox_pk SET (fillfactor = 50)").execute_if(  # type: ignore[no-untyped-call]  # no types
+        dialect="postgresql"
+    ),
 )
 
 message_events = sa.Table(

@@ -75,9 +75,7 @@ def write_history(root: Path, *, customers: int, bought: dict[int, list[tuple[da
     people, orders = ["customer_id,created_at,email,phone,consent_email,consent_sms,time_zone,first_name,club"], []
     for n in range(customers):
         club = ("gold", "plain")[n % 2]
-        people.append(
-            f"C{n:04d},2024-01-01,c{n}@example.com,+44207946{n:04d},yes,yes,Europe/London,Ann{n},{club}"
-        )
+        people.append(f"C{n:04d},2024-01-01,c{n}@example.com,+44207946{n:04d},yes,yes,Europe/London,Ann{n},{club}")
         for days in (200, 70):
             orders.append((f"O{n:04d}-{days}", n, MONDAY - timedelta(days=days), 20.0 + n % 7))
         for number, (at, amount) in enumerate((bought or {}).get(n, [])):

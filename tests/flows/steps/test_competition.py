@@ -181,4 +181,6 @@ def test_explain_says_in_words_who_took_the_place_of_a_message(shop: Shop, monda
     both &= {customer for customer, arm in arms_of(ws, "news").items() if arm == "mail"}
     story = explain_customer(ws, "back", min(both), now=monday + DAY)
     why = [event["why"] for event in story["events"]]
-    assert any(reason.startswith("outranked: put off, or skipped: a campaign of higher priority") for reason in why), why
+    assert any(reason.startswith("outranked: put off, or skipped: a campaign of higher priority") for reason in why), (
+        why
+    )

@@ -205,7 +205,9 @@ sa.Table(
 sa.event.listen(
     _metadata.tables["outbox"],
     "after_create",
-    sa.DDL("ALTER INDEX outbox_pk SET (fillfactor = 50)").execute_if(dialect="postgresql"),
+    sa.DDL("ALTER INDEX outbox_pk SET (fillfactor = 50)").execute_if(  # type: ignore[no-untyped-call]  # no types
+        dialect="postgresql"
+    ),
 )
 
 sa.Table(
