@@ -150,7 +150,7 @@ def test_a_bounced_mail_is_followed_by_an_sms_with_the_same_code_and_a_key_of_it
     assert None not in codes
     told = explain_customer(ws, "back", bounced[0], now=monday + DAY)
     assert "step 1 by email: failed (bounce), step 1 by sms instead: sent" in told["answer"]
-    assert any(e["what"].endswith("/1: fallback") and e["why"] == "sms" for e in told["events"])
+    assert any(e["what"].endswith("/1: fallback") and e["why"].startswith("sms") for e in told["events"])
 
 
 @pytest.mark.parametrize("status", ["undelivered", "failed"])
@@ -274,7 +274,7 @@ def test_nothing_follows_when_the_message_would_have_been_given_up_by_then(
     assert deliver(ws, monday + 5 * DAY + HOUR).sent == 0
     assert len(messages(ws, talk(ws)[0])) == 1
     told = explain_customer(ws, "back", talk(ws)[0], now=monday + 6 * DAY)
-    assert any(e["what"].endswith("/1: fallback") and e["why"] == "too_late" for e in told["events"])
+    assert any(e["what"].endswith("/1: fallback") and e["why"].startswith("too_late") for e in told["events"])
 
 
 def test_window_budget_and_caps_hold_for_what_follows(shop: Callable[..., Workspace], monday: datetime) -> None:

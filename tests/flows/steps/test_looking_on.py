@@ -36,12 +36,16 @@ def test_explain_tells_arm_messages_and_reasons(shop: Callable[..., Workspace], 
     deliver_messages(ws, now=monday, worker="test")
     stories = [explain_customer(ws, "back", f"C{n:04d}", now=monday) for n in range(40)]
     answers = [story["answer"] for story in stories]
-    assert answers[7] == f"C0007 has no arm in back: suppressed: {REASONS['suppressed']} (as of 2026-03-02 09:00 UTC)"
+    why = f"C0007 has no arm in back: suppressed: {REASONS['suppressed']} (as of 2026-03-02 09:00 UTC, files "
+    assert answers[7].startswith(why)
     assert any("arm control" in a and "was planned no message" in a for a in answers)
     assert any("step 1 by email: sent, step 2 by sms: pending, may leave from 2026-03-05" in a for a in answers)
     assert [event["what"] for event in stories[7]["events"]] == ["suppressed on all"]
     sent = next(story for story in stories if "by email: sent" in story["answer"])
-    assert [event["what"].split()[0] for event in sent["events"]] == ["assigned", f"back:1/{sent['customer_id']}/1:"]
+    key = f"back:1/{sent['customer_id']}"
+    told = [event["what"].split()[0] for event in sent["events"]]
+    assert told == ["assigned", "promised", f"{key}/1:", f"{key}/2:", f"{key}/1:"]  # two slots, then what was sent
+    assert sent["events"][-1]["why"].startswith("files ")
 
 
 def test_explain_tells_that_a_customer_is_not_in_the_segment_or_that_nothing_ran(
