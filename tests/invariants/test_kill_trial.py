@@ -60,6 +60,7 @@ def on(request: pytest.FixtureRequest, shops: Shop, tmp_path: Path) -> Callable[
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 def test_no_message_is_lost_or_doubled_whatever_is_killed(
     on: Callable[[str, Trial], Outcome], database: str, record_property: Callable[[str, object], None]
 ) -> None:

@@ -87,6 +87,7 @@ def empty_url(cluster: Cluster) -> Iterator[str]:
 
 @pytest.mark.postgres
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_a_restart_of_postgresql_in_mid_run_changes_nothing(
     cluster: Cluster, empty_url: str, tmp_path: Path, mode: str

@@ -68,6 +68,7 @@ def play(shop: Shop, days: int, *, trouble: int = 1) -> Year:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # five minutes, and twice that where lines are counted
 def test_a_year_of_ten_thousand_customers_and_random_faults_breaks_no_invariant(tmp_path: Path) -> None:
     """Control, the global holdout and the suppressed got nothing all year: the oracle fails on the first that does."""
     year = play(build_shop(tmp_path / "shop", customers=10_000, seed=5), 365)
@@ -176,6 +177,7 @@ SEEDED = {
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # five minutes, and twice that where lines are counted
 @pytest.mark.parametrize("name", SEEDED)
 def test_a_seeded_bug_is_seen_within_weeks(name: str, small_shop: Shop, tmp_path: Path) -> None:
     shop = copy_of(small_shop, tmp_path / "shop")
