@@ -143,6 +143,10 @@ def work(job: Job) -> None:
         os._exit(2)
 
 
+MOST_RESTS: Final = 25
+"""Half-minutes that a worker waits for an account at most: one that nobody writes to any more rests for ever."""
+
+
 def _work(ws: Workspace, job: Job) -> None:
     clock, points = job.place.clock, Points(job)
     for channel in ("sms", "email", "push"):
@@ -152,7 +156,7 @@ def _work(ws: Workspace, job: Job) -> None:
     _seed(ws, job.bugs)
     points.hang_around(ws)
     job.place.note("ready", job.name)
-    while True:
+    for _ in range(MOST_RESTS):
         pace = Pace(ws.ledger, job.name, accounts_of(ws.settings), clock=clock, sleep=clock.sleep)
         delivered = delivery.deliver_messages(ws, now=clock(), worker=job.name, clock=clock, pace=pace)
         if delivered.held or delivered.paused or delivered.unusable:
