@@ -130,24 +130,11 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     """
     read = Table(table, missing=missing)
     wanted = _directed(read_metrics(metrics, covariates), lower_is_better)
-    for name, share in (winsorise or {}).items():
-        capped = _metric_named(wanted, name)
-        if capped.kind == "survival":
-            raise ExperimentError(f"winsorise: {name} is a time until something happens; give it a horizon instead")
-        read.winsorise(capped.column, share)
-    columns, explored = _columns(strata), _columns(segments)
-    parts = _Parts(
-        whole=collect(read, arm=arm, metrics=wanted)[""],
-        strata=collect(read, arm=arm, metrics=wanted, by=columns) if columns else {},
-        segments={column: collect(read, arm=arm, metrics=wanted, by=(column,)) for column in explored},
-    )
+    _cap(read, wanted, winsorise or {})
+    parts = _collect_parts(read, wanted, arm=arm, strata=_columns(strata), segments=_columns(segments))
     found = _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
     if margins:
-        from experiments.analysis_extras import noninferiority_view
-
-        for name in margins:
-            _metric_named(wanted, name)
-        found = replace(found, noninferior=noninferiority_view(wanted, found.stratified or found.results, margins))
+        found = replace(found, noninferior=_against_margins(found, wanted, margins))
     if delivered is not None:
         from experiments.analysis_extras import reached_view
 
@@ -233,6 +220,37 @@ class _Parts:
     whole: Collected
     strata: Mapping[str, Collected]
     segments: Mapping[str, Mapping[str, Collected]]
+
+
+def _cap(table: Table, metrics: Sequence[Metric], quantiles: Mapping[str, float]) -> None:
+    """Cap the columns of the named metrics, each at its quantile over all arms pooled."""
+    for name, share in quantiles.items():
+        capped = _metric_named(metrics, name)
+        if capped.kind == "survival":
+            raise ExperimentError(f"winsorise: {name} is a time until something happens; give it a horizon instead")
+        table.winsorise(capped.column, share)
+
+
+def _collect_parts(
+    table: Table, metrics: Sequence[Metric], *, arm: str, strata: tuple[str, ...], segments: tuple[str, ...]
+) -> _Parts:
+    """The aggregates of the whole table, of its strata, and of each exploring column's segments."""
+    return _Parts(
+        whole=collect(table, arm=arm, metrics=metrics)[""],
+        strata=collect(table, arm=arm, metrics=metrics, by=strata) if strata else {},
+        segments={column: collect(table, arm=arm, metrics=metrics, by=(column,)) for column in segments},
+    )
+
+
+def _against_margins(
+    found: Analysis, metrics: Sequence[Metric], margins: Mapping[str, float]
+) -> tuple[NonInferiority, ...]:
+    """Every arm against the margins: by the stratified results where there are any."""
+    from experiments.analysis_extras import noninferiority_view
+
+    for name in margins:
+        _metric_named(metrics, name)
+    return noninferiority_view(metrics, found.stratified or found.results, margins)
 
 
 def _analysis(wanted: Sequence[Metric], parts: _Parts, frame: _Frame) -> Analysis:

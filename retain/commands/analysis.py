@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retain.commands.analysis_options import (
+    AdjustOption,
+    AlphaOption,
+    ArmOption,
+    BayesOption,
+    ControlOption,
+    CovariateOption,
+    DeliveredOption,
+    ExpectOption,
+    FileArgument,
+    HorizonOption,
+    LookOption,
+    LowerIsBetterOption,
+    MarginOption,
+    MetricOption,
+    MissingOption,
+    SegmentsOption,
+    StrataOption,
+    WinsoriseOption,
+)
 from retain.opening import opened
 from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import cell, percent, print_json, print_table, say
@@ -42,65 +62,24 @@ def register(app: typer.Typer) -> None:
 
 
 def analyze(  # noqa: PLR0913  (the options of one command)
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV or Parquet, one row per unit.")],
-    arm: Annotated[str, typer.Option("--arm", metavar="COLUMN", help="The column that names the arm.")],
-    control: Annotated[str, typer.Option("--control", metavar="VALUE", help="The arm that got nothing.")],
-    metric: Annotated[
-        list[str],
-        typer.Option("--metric", metavar="NAME:KIND", help="visit:proportion, spend:mean, aov=revenue/orders:ratio"),
-    ],
-    covariate: Annotated[
-        list[str] | None,
-        typer.Option("--covariate", metavar="METRIC=COLUMN", help="A value from before the test (CUPED)."),
-    ] = None,
-    expect: Annotated[
-        str | None, typer.Option("--expect", metavar="A=1,B=1", help="The planned shares, for the check of the split.")
-    ] = None,
-    alpha: Annotated[
-        float, typer.Option("--alpha", metavar="SHARE", min=0.0001, max=0.5, help="Accepted chance of a false alarm.")
-    ] = 0.05,
-    missing: Annotated[
-        Literal["refuse", "zero", "drop"],
-        typer.Option(
-            "--missing", metavar="MEANING", help="What a missing value means: refuse, zero or drop (the row)."
-        ),
-    ] = "refuse",
-    strata: Annotated[
-        list[str] | None,
-        typer.Option("--strata", metavar="COLUMN", help="Compare within its values, known before, and put together."),
-    ] = None,
-    segments: Annotated[
-        list[str] | None,
-        typer.Option("--segment", metavar="COLUMN", help="Do the effects differ between its values? (Cochran's Q, BH)"),
-    ] = None,
-    look: Annotated[
-        str | None,
-        typer.Option("--look", metavar="K/N[:SHARE]", help="Planned look K of N, at this share of the information."),
-    ] = None,
-    bayes: Annotated[bool, typer.Option("--bayes", help="Add chances to beat control and expected losses.")] = False,
-    horizon: Annotated[
-        float | None, typer.Option("--horizon", metavar="DAYS", help="Survival times count up to it.")
-    ] = None,
-    adjust: Annotated[
-        Literal["holm", "dunnett", "hochberg", "bonferroni", "benjamini_hochberg", "benjamini_yekutieli", "none"],
-        typer.Option("--adjust", metavar="METHOD", help="How p-values of several arms are adjusted."),
-    ] = "holm",
-    winsorise: Annotated[
-        list[str] | None,
-        typer.Option("--winsorise", metavar="METRIC=QUANTILE", help="Cap at this quantile (0..1) of all arms pooled."),
-    ] = None,
-    lower_is_better: Annotated[
-        list[str] | None,
-        typer.Option("--lower-is-better", metavar="METRIC", help="Less of it is better (complaints, days to order)."),
-    ] = None,
-    margin: Annotated[
-        list[str] | None,
-        typer.Option("--margin", metavar="METRIC=WORSENING", help="Is every arm no worse than this? (one-sided 95 %)"),
-    ] = None,
-    delivered: Annotated[
-        str | None,
-        typer.Option("--delivered", metavar="COLUMN", help="1 where a message arrived: add the effect on the reached."),
-    ] = None,
+    file: FileArgument,
+    arm: ArmOption,
+    control: ControlOption,
+    metric: MetricOption,
+    covariate: CovariateOption = None,
+    expect: ExpectOption = None,
+    alpha: AlphaOption = 0.05,
+    missing: MissingOption = "refuse",
+    strata: StrataOption = None,
+    segments: SegmentsOption = None,
+    look: LookOption = None,
+    bayes: BayesOption = False,
+    horizon: HorizonOption = None,
+    adjust: AdjustOption = "holm",
+    winsorise: WinsoriseOption = None,
+    lower_is_better: LowerIsBetterOption = None,
+    margin: MarginOption = None,
+    delivered: DeliveredOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Analyse any experiment's table with the engine of retain.
