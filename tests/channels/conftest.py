@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from channels.message import Address, Channel, Content, Email, Outgoing, Push, Sms
 from channels.render import Renderer
+from channels.simulators.server import Simulator, running
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
@@ -68,3 +69,16 @@ def outgoing() -> Callable[..., Outgoing]:
         return Outgoing(**{**fields, **changes})
 
     return make
+
+
+@pytest.fixture
+def simulator(now: datetime) -> Simulator:
+    """All the providers' doubles, at the same instant as the tests."""
+    return Simulator(clock=lambda: now)
+
+
+@pytest.fixture
+def base(simulator: Simulator) -> Iterator[str]:
+    """The address at which the simulator answers."""
+    with running(simulator) as address:
+        yield address

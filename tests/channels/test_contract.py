@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from channels.providers.email_sendgrid import SendGridAccount, SendGridProvider
 from channels.providers.push_fcm import FcmProject, FcmProvider, FixedToken
 from channels.providers.sms_twilio import TwilioAccount, TwilioProvider
 from channels.simulators.http import Request
-from channels.simulators.server import Simulator, running
+from channels.simulators.server import Simulator
 
 Make = Callable[..., Outgoing]
 SPECS = Path(os.environ.get("RETAIN_TEST_SPECS") or Path(__file__).parents[3] / "shared" / "specs") / "strict"
@@ -60,17 +60,6 @@ def sendgrid_schema() -> jsonschema.Draft202012Validator:
 @pytest.fixture
 def fcm_schema() -> jsonschema.Draft202012Validator:
     return validator({"schemas": spec("fcm_schema.json")}, "/schemas/SendMessageRequest", "urn:fcm")
-
-
-@pytest.fixture
-def simulator(now: datetime) -> Simulator:
-    return Simulator(clock=lambda: now)
-
-
-@pytest.fixture
-def base(simulator: Simulator) -> Iterator[str]:
-    with running(simulator) as address:
-        yield address
 
 
 def requests_of(simulator: Simulator, provider: Provider, messages: list[Outgoing], now: datetime) -> list[Request]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -16,8 +16,8 @@ from channels.provider import Provider, SendResult
 from channels.providers.email_smtp import SmtpProvider, SmtpServer, message_id
 from channels.simulators.smtp import SmtpSink, receiving
 from channels.simulators.tls import make_certificate
+from tests.channels.sending import Make, send
 
-Make = Callable[..., Outgoing]
 LINK = "<https://shop.example/u/" + "x" * 43 + ">"
 HEADERS = {"List-Unsubscribe": LINK, "List-Unsubscribe-Post": "List-Unsubscribe=One-Click", "To": "else@b.example"}
 
@@ -36,16 +36,6 @@ def port(sink: SmtpSink) -> Iterator[int]:
 def smtp(port: int, **changes: Any) -> SmtpProvider:
     fields = {"port": port, "security": "none", "total_s": 5.0, "connections": 2, **changes}
     return SmtpProvider(SmtpServer("127.0.0.1", "news@shop.example", **fields))
-
-
-def send(provider: SmtpProvider, messages: Sequence[Outgoing], now: datetime) -> list[SendResult]:
-    async def run() -> list[SendResult]:
-        try:
-            return await provider.send(messages, now=now)
-        finally:
-            await provider.close()
-
-    return asyncio.run(run())
 
 
 def many(outgoing: Make, count: int) -> list[Outgoing]:

@@ -25,7 +25,7 @@ from channels.message import Address, Outgoing, Sms
 from channels.provider import SendResult
 from channels.providers.email_sendgrid import SendGridAccount, SendGridProvider
 from channels.providers.sms_twilio import TwilioAccount, TwilioProvider
-from channels.simulators.server import Simulator, running
+from channels.simulators.server import Simulator
 from tests.conftest import skip_or_fail
 
 pytestmark = pytest.mark.prism
@@ -76,17 +76,6 @@ def _until_it_listens(prism: subprocess.Popen[bytes], port: int) -> None:
         else:
             return
     pytest.fail(f"Prism did not start within {STARTS_S:.0f} seconds (exit code {prism.poll()})")
-
-
-@pytest.fixture
-def simulator(now: datetime) -> Simulator:
-    return Simulator(clock=lambda: now)
-
-
-@pytest.fixture
-def base(simulator: Simulator) -> Iterator[str]:
-    with running(simulator) as address:
-        yield address
 
 
 def test_prism_lets_our_sms_and_our_questions_through_and_no_mistakes(

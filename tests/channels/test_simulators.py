@@ -26,17 +26,6 @@ from channels.simulators.twilio import sign_callback
 ACCOUNT, MESSAGE = "AC" + "0" * 32, "SM" + "9" * 32
 
 
-@pytest.fixture
-def simulator(now: datetime) -> Simulator:
-    return Simulator(clock=lambda: now)
-
-
-@pytest.fixture
-def base(simulator: Simulator) -> Iterator[str]:
-    with running(simulator) as address:
-        yield address
-
-
 def ask(
     url: str, document: Any = None, *, data: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, Any]:
