@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+from warehouse.ledger.migrations.guards_0003 import add_guards
+
 _ID = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _INSTANT = sa.Text().with_variant(sa.TIMESTAMP(timezone=True), "postgresql")
 _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -80,11 +82,12 @@ def add_consent() -> None:
         sa.Column("actor", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("pseudonym", name="erasures_pk"),
     )
-    _guard_consent()
+    add_guards(_GUARDS)
+    _let_erasures_through()
 
 
 # name, table, event, message, when
-_CONSENT_GUARDS = (
+_GUARDS = (
     (
         "address_suppressions_frozen",
         "address_suppressions",
@@ -190,22 +193,9 @@ BEGIN
 END $$"""
 
 
-def _guard_consent() -> None:
-    """Guard the new tables, and let an erasure through the guards of the old ones."""
+def _let_erasures_through() -> None:
+    """Guards of the older tables, and of consents, that refuse every change but an erasure's."""
     postgres = op.get_bind().dialect.name == "postgresql"
-    for name, table, event, message, when in _CONSENT_GUARDS:
-        trigger = f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW"
-        if not postgres:
-            condition = f" WHEN {when}" if when else ""
-            op.execute(f"{trigger}{condition} BEGIN SELECT RAISE(ABORT, '{message}'); END")
-            continue
-        condition = f" WHEN ({when})" if when else ""
-        op.execute(f"{trigger}{condition} EXECUTE FUNCTION ledger_refuse('{message}')")
-        if event == "DELETE":
-            op.execute(
-                f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse('{message}')"
-            )
     if postgres:
         op.execute(_ERASURE_FUNCTION)
     for name, table, event, message, erased, kept in _ERASABLE:

@@ -10,6 +10,7 @@ from alembic import op
 
 from warehouse.ledger.migrations.consent_0003 import add_consent
 from warehouse.ledger.migrations.delivery_0003 import add_delivery
+from warehouse.ledger.migrations.guards_0003 import add_guards
 from warehouse.ledger.migrations.launches_0003 import GUARDS as _LAUNCH_GUARDS
 from warehouse.ledger.migrations.launches_0003 import add_launches
 
@@ -169,6 +170,7 @@ sa.Table(
     sqlite_with_rowid=False,
 )
 
+# name, table, event, message, when
 _GUARDS = (
     (
         "holdout_periods_no_update",
@@ -238,22 +240,9 @@ _GUARDS = (
 
 
 def upgrade() -> None:
-    """Add the tables."""
+    """Add the tables, and guard them."""
     add_consent()
     add_delivery()
     add_launches(_metadata)
-    connection = op.get_bind()
-    _metadata.create_all(connection, checkfirst=False)
-    postgres = connection.dialect.name == "postgresql"
-    for name, table, event, message, when in (*_GUARDS, *_LAUNCH_GUARDS):
-        trigger = f"CREATE TRIGGER {name} BEFORE {event} ON {table} FOR EACH ROW"
-        condition = f" WHEN ({when})" if when and postgres else f" WHEN {when}" if when else ""
-        if not postgres:
-            connection.exec_driver_sql(f"{trigger}{condition} BEGIN SELECT RAISE(ABORT, '{message}'); END")
-            continue
-        connection.exec_driver_sql(f"{trigger}{condition} EXECUTE FUNCTION ledger_refuse('{message}')")
-        if event == "DELETE":
-            connection.exec_driver_sql(
-                f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
-                f"FOR EACH STATEMENT EXECUTE FUNCTION ledger_refuse('{message}')"
-            )
+    _metadata.create_all(op.get_bind(), checkfirst=False)
+    add_guards((*_GUARDS, *_LAUNCH_GUARDS))
