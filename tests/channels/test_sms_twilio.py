@@ -187,9 +187,7 @@ def test_a_create_request_is_the_one_the_official_client_makes(
         assert ours.headers.get(name) == theirs.headers.get(name)
 
 
-def test_results_are_plain_and_hold_no_address(
-    simulator: Simulator, base: str, outgoing: Make, now: datetime
-) -> None:
+def test_results_are_plain_and_hold_no_address(simulator: Simulator, base: str, outgoing: Make, now: datetime) -> None:
     simulator.twilio.refuse = lambda _: json_response(
         400, {"code": 21211, "message": "The 'To' number +15005550006 is not valid"}
     )  # type: ignore[method-assign]  # its message names the number

@@ -1,6 +1,7 @@
 """A shop whose messages travel over HTTP to the simulators, whose receipts come back signed, all on one virtual clock.
 
-The simulator is the oracle: what it accepted is what customers got.
+The simulator is the oracle: what it accepted is what customers got. Real clients speak HTTP to it; text, promise, code
+and last day are asserted on what it took, and each message key is accepted once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import shutil
 import threading
 import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,6 +52,15 @@ PEOPLE: Final = (
     "customer_id,created_at,email,phone,push_token,consent_sms,consent_email,consent_push,time_zone,country,locale,"
     "first_name,birthday"
 )
+ORDERS: Final = "order_id,customer_id,ordered_at,amount,margin,discount_code"
+COST: Final = "cost: {redeemed: 10%, value: 4 EUR}"
+A_MUG: Final = f"kind: gift, item: a mug, code: {{kind: generated, prefix: GEN}}, {COST}"
+HELLO: Final = {
+    "sms/hello.txt.j2": "{{ company.name }}: {{ campaign.name }}, {{ customer.first_name }}. Reply STOP to opt out",
+    "email/hello.subject.j2": "{{ campaign.name }}",
+    "email/hello.html.j2": f"<p>{{{{ campaign.name }}}}, {{{{ customer.first_name }}}}</p>{UNSUBSCRIBE}",
+    "push/hello.json.j2": '{"title": "{{ campaign.name }}", "body": "{{ customer.first_name }}"}',
+}
 
 
 class Time:
@@ -119,7 +129,7 @@ class World:
         """Load an order of each customer, with a discount code where there is one; half of it is margin."""
         at = self.time.now.isoformat()
         lines = [f"B{c}{self._files},{c},{at},{amount:.2f},{amount / 2:.2f},{code or ''}" for c, code in bought.items()]
-        self.load("orders", "order_id,customer_id,ordered_at,amount,margin,discount_code", lines)
+        self.load("orders", ORDERS, lines)
 
     def run(self, *campaigns: str) -> None:
         """Plan and apply campaigns as of now."""
@@ -274,6 +284,23 @@ class World:
                 "sendgrid": {"webhook_public_key": self.simulator.sendgrid.public_key()},
             },
         }
+
+
+MakeWorld = Callable[[str, Story], World]
+
+
+def campaign(name: str, audience: str, arms: str, *, control: str = "10%", more: str = "", timing: str = "") -> str:
+    """A campaign file; `arms` are lines of its own."""
+    return (
+        f"campaign: {name}\nstatus: active\n{more}audience: {{{audience}}}\n"
+        f"experiment: {{control: {control}, horizon: 30 days, primary: repurchase, minimum_effect: 10pp}}\n"
+        f'arms:\n{arms}timing: {{window: {{from: "09:00", to: "19:00"}}{timing}}}\n'
+    )
+
+
+def bought_before(customers: list[str]) -> list[str]:
+    """Lines of one old order each."""
+    return [f"O{c},{c},2025-12-20T12:00:00+00:00,20.00,10.00," for c in customers]
 
 
 def people(prefix: str, n: int, **columns: Sequence[str]) -> list[str]:
