@@ -104,6 +104,13 @@ def test_a_language_may_be_html_and_another_mjml(templates: Make) -> None:
     assert renderer.locales("email", "w") == (None, "zh")
 
 
+def test_links_and_bold_words_of_a_long_letter_are_no_open_ones() -> None:
+    cell = '<td><a href="https://s.example/x?y=1&amp;z=2"><b>Hello</b> <i>you</i><img src="https://s.example/a.png"></a></td>'
+    html = finish_html("<style>a { color: red }</style><table><tr>" + cell * 700 + "</tr></table>")
+
+    assert html.count('style="color: red;"') == 700
+
+
 P = "<p>x</p>"
 HOSTILE = {
     "deep": (f"<style>{P}</style>" + "<div>" * 45_000, False),
@@ -117,6 +124,15 @@ HOSTILE = {
         "<mjml><mj-head><mj-attributes><mj-all color='" + "r" * 90_000 + "'/></mj-attributes></mj-head><mj-body>"
         "<mj-section><mj-column>" + "<mj-text>x</mj-text>" * 900 + "</mj-column></mj-section></mj-body></mjml>",
         True,
+    ),
+    "left open": ("<style>b{color:red}</style>" + "".join(f"<p><b id={n}>x" for n in range(1_990)), False),
+    "left open behind a comment": (
+        "<style>b{color:red}</style>" + "".join(f"<p><b id={n}><!-- </b> -->" for n in range(1_990)),
+        False,
+    ),
+    "left open in long": (
+        "<style>b{color:red}</style>" + "".join(f"<p><b id={n} title={'x' * 900}>" for n in range(200)) + P * 3_000,
+        False,
     ),
     "mjml html": ("<mjml><mj-body><mj-text>" + "<b>" * 20_000 + "</mj-text></mj-body></mjml>", True),
 }
@@ -144,6 +160,10 @@ COSTLY = {
     "just as many media": ("<style>" + "@media x{" * 1_000 + "</style>" + P, False),
     "just as many values": ('<style>p{a:"' + "x" * 30_000 + '"}</style>' + P * 1_900, False),
     "mjml texts": (mjml("<mj-text>x</mj-text>" * 990), True),
+    "just as many left open": (
+        "<style>b{color:red}</style>" + "".join(f"<p><b id={n}>x" for n in range(75)) + "<p>x" * 3_800,
+        False,
+    ),
     "mjml html": (mjml("<mj-text>" + P * 3_900 + "</mj-text>"), True),
     "mjml attributes": (
         mjml("<mj-text>x</mj-text>" * 900, "<mj-attributes><mj-all color='" + "r" * 10_000 + "'/></mj-attributes>"),
