@@ -12,6 +12,8 @@ MAX_STEPS: Final = 20_000
 """Loop rounds, calls, filters and printed values of one rendering; a large real e-mail needs a few hundred."""
 MAX_CHARACTERS: Final = 2_000_000
 """Characters handled by one rendering, intermediate values included."""
+PER_ITEM: Final = 10
+"""Characters that looking at one item of a list is charged as."""
 MAX_RANGE: Final = 1_000
 """Rounds that `range()` gives at most."""
 
@@ -55,6 +57,22 @@ def budgeted() -> Iterator[None]:
 def spend(characters: int = 0) -> None:
     """Charge the running rendering one step and `characters`."""
     _current.get().spend(characters)
+
+
+def spend_on(*values: object) -> None:
+    """Charge the running rendering one step and what reading the values through costs: texts, and items of lists."""
+    spend(sum(map(_weight, values)))
+
+
+def _weight(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, range):
+        return PER_ITEM * len(value)
+    if isinstance(value, (list, tuple, dict)):
+        items = value.values() if isinstance(value, dict) else value
+        return PER_ITEM * len(value) + sum(len(item) for item in items if isinstance(item, str))
+    return 0
 
 
 def spend_for(value: object) -> None:

@@ -14,10 +14,11 @@ from jinja2.exceptions import SecurityError
 from jinja2.filters import FILTERS as ALL_FILTERS
 from jinja2.filters import do_indent, do_join, do_replace, do_round, make_attrgetter
 from jinja2.nodes import EvalContext
+from jinja2.tests import TESTS as ALL_TESTS
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup, escape
 
-from channels.budget import WorkLimitError, spend, spend_for
+from channels.budget import WorkLimitError, spend, spend_for, spend_on
 
 _OF_TEXT: Final = (
     "capitalize",
@@ -147,16 +148,21 @@ def _tojson(value: Any) -> Markup:
     return htmlsafe_json_dumps(value, dumps=functools.partial(json.dumps, ensure_ascii=False, allow_nan=False))
 
 
+def weighed(value: Any) -> Any:
+    """The value itself, charged: it is about to be compared, or looked through."""
+    spend_on(value)
+    return value
+
+
 def _metered(function: Callable[..., Any], *, of_text: bool = False) -> Callable[..., Any]:
-    """The filter with its arguments and its result charged; with `of_text` it refuses lists and mappings."""
+    """The filter or test with its arguments and its result charged; with `of_text` it refuses lists and mappings."""
 
     @functools.wraps(function)  # keeps Jinja's marks on what to pass
     def metered(*args: Any, **kwargs: Any) -> Any:
-        sized = [arg for arg in args if isinstance(arg, (str, list, tuple, dict))]
         if of_text:
-            for arg in sized:
+            for arg in (arg for arg in args if isinstance(arg, (list, tuple, dict))):
                 _scalar(arg)
-        spend(sum(map(len, sized)))
+        spend_on(*args, *kwargs.values())
         result = function(*args, **kwargs)
         spend_for(result)
         return result
@@ -196,3 +202,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     **{name: _metered(ALL_FILTERS[name]) for name in _OF_VALUES},
     **{name: _metered(function) for name, function in _OWN.items()},
 }
+
+_ALL_TESTS: Final[Mapping[str, Any]] = ALL_TESTS
+TESTS: Final[Mapping[str, Callable[..., Any]]] = {name: _metered(test) for name, test in _ALL_TESTS.items()}

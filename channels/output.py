@@ -20,7 +20,10 @@ MAX_OUTPUT: Final[Mapping[str, int]] = {
 
 
 def render_bounded(template: Template, values: Mapping[str, Any], part: str) -> str:
-    """The text a template gives for `values`; raises WorkLimitError for too much work or text, and what it raises."""
+    """The text a template gives for `values`; raises WorkLimitError for too much work or text, and what it raises.
+
+    Raises UnicodeEncodeError for a text that no encoding can write.
+    """
     pieces: list[str] = []
     length, most = 0, MAX_OUTPUT[part]
     with budgeted():
@@ -29,4 +32,6 @@ def render_bounded(template: Template, values: Mapping[str, Any], part: str) -> 
             if length > most:
                 raise WorkLimitError(f"the rendered text has more than {most:,} characters")
             pieces.append(piece)
-    return "".join(pieces)
+    text = "".join(pieces)
+    text.encode()  # half of a character, as a template can write it, would stop whoever sends it
+    return text

@@ -28,6 +28,8 @@ __all__ = ["Reference", "RenderError", "Renderer"]
 MAX_PUSH_BYTES: Final = 4_000
 """Bytes of title, body and data together; the push services take 4,096 for the whole message."""
 
+HALF_A_CHARACTER: Final = r"half of a character (\ud800 to \udfff) cannot be sent; write the whole one"
+
 _ESCAPING: Final[Mapping[str, Escaping]] = {
     "txt": "text",
     "subject": "text",
@@ -130,7 +132,10 @@ def _email(texts: Mapping[str, str], parts: Mapping[str, str]) -> Email:
 def _push(text: str, path: str) -> Push:
     try:
         document = json.loads(text)
-    except ValueError as error:
+        json.dumps(document, ensure_ascii=False).encode()  # JSON may name half a character: "\ud83d"
+    except UnicodeEncodeError:
+        raise RenderError(path, None, HALF_A_CHARACTER) from None
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None)
         raise RenderError(
             path, None, f"the rendered text is not JSON (its line {line}); check commas and quotes"
@@ -159,6 +164,8 @@ def _explained(error: BaseException, path: str) -> RenderError:
 def _sentence(error: BaseException) -> str:
     if isinstance(error, TemplateNotFound):
         return f"no template {error.name!r} to include"
+    if isinstance(error, UnicodeEncodeError):
+        return HALF_A_CHARACTER
     if isinstance(error, RecursionError):
         return "templates, blocks or macros that include themselves, or an expression nested too deeply"
     if isinstance(error, (TemplateSyntaxError, UndefinedError, SecurityError, WorkLimitError, MarkupError, TypeError)):

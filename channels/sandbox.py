@@ -1,8 +1,9 @@
 """Template environments for texts that strangers may edit: no code, no side effects, bounded time and memory.
 
 Jinja's own sandbox keeps code out but lets a template loop and grow without end. Here everything that can repeat or
-grow is charged to a budget: the syntax tree gets a charge at the head of every loop, macro and block; filters, calls,
-operators and printed values charge their sizes. What remains is an allow-list of filters, methods and nodes.
+grow is charged to a budget: the syntax tree gets a charge at the head of every loop, macro and block; filters, tests,
+calls, comparisons, operators and printed values charge their sizes. What remains is an allow-list of filters, methods
+and nodes.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
-from channels.budget import MAX_RANGE, WorkLimitError, spend, spend_for
-from channels.filters import FILTERS, join_pieces, reject_nested
+from channels.budget import MAX_RANGE, WorkLimitError, spend, spend_for, spend_on
+from channels.filters import FILTERS, TESTS, join_pieces, reject_nested, weighed
 from channels.nearest import nearest
 
 Escaping = Literal["text", "html", "json"]
@@ -101,7 +102,9 @@ class Environment(ImmutableSandboxedEnvironment):
             "_charge": _charge,
             "_concat": join_pieces,
             "_flat": reject_nested,
+            "_weighed": weighed,
         }
+        self.tests = dict(TESTS)
         self.globals = {"range": _bounded_range, "namespace": Namespace}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -171,7 +174,7 @@ class Environment(ImmutableSandboxedEnvironment):
         """Call a macro, block or method, and charge what it gives."""
         if isinstance(obj, Undefined):
             str(obj)  # raises, naming what is unknown
-        spend()
+        spend_on(getattr(obj, "__self__", None), *args)
         result = super().call(context, obj, *args, **kwargs)
         spend_for(result)
         return result
@@ -215,6 +218,16 @@ class _Meter(NodeTransformer):
         node = super().generic_visit(node, *args, **kwargs)
         if isinstance(node, _REPEATABLE):
             node.body.insert(0, _charge_node(node))
+        if isinstance(node, nodes.For) and node.test is not None:  # what does not fit is looked at, too
+            node.test = _filter(node.test, "_weighed", node.lineno)
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802 (the visitor's naming)
+        """Compare with a charge: for what is looked for as for what it is looked for in."""
+        self.generic_visit(node)
+        node.expr = _filter(node.expr, "_weighed", node.lineno)
+        for operand in node.ops:
+            operand.expr = _filter(operand.expr, "_weighed", node.lineno)
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 (the visitor's naming)

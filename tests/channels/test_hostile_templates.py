@@ -11,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from channels.message import Channel
 from channels.render import Renderer, RenderError
+
+LOOPS, ENDS = "{% for i in range(15) %}{% for j in range(1000) %}", "{% endfor %}{% endfor %}ok"
 
 HOSTILE = [
     "{% for a in range(1000) %}{% for b in range(1000) %}{% for c in range(1000) %}{% endfor %}{% endfor %}{% endfor %}",
@@ -72,6 +75,16 @@ HOSTILE = [
     "{{ ([customer] * 1000)|join|length }}",
     "{{ (-10**9)|_charge }}{% for a in range(1000) %}{% for b in range(1000) %}{{ (-10**9)|_charge }}{% endfor %}{% endfor %}",
     "{% for a in range(1000) %}{% for b in range(1000) %}{% if a in range(1000)|list %}{% endif %}{% endfor %}{% endfor %}",
+    LOOPS + "{% for x in range(1000)|select('equalto', 5000) %}{% endfor %}" + ENDS,
+    LOOPS + "{% for x in range(1000)|reject %}{% endfor %}" + ENDS,
+    LOOPS + "{% for x in range(1000) if x > 5000 %}{% endfor %}" + ENDS,
+    LOOPS + "{% for x in range(1000) if customer.no %}{% endfor %}" + ENDS,
+    LOOPS + "{% if range(1000)|max %}{% endif %}" + ENDS,
+    "{% set l = range(1000)|list %}" + LOOPS + "{% for x in range(-1000, 0)|select('in', l) %}{% endfor %}" + ENDS,
+    "{% set a = '1' * 500000 %}" + LOOPS + "{% if a.isdigit() %}{% endif %}" + ENDS,
+    "{% set a = '1' * 500000 %}" + LOOPS + "{% if a is lower %}{% endif %}" + ENDS,
+    "{% set a = '1' * 500000 %}" + LOOPS + "{% if '1111111112' in a %}{% endif %}" + ENDS,
+    "{% set a = '1' * 500000 %}{% set b = a ~ '' %}" + LOOPS + "{% if a == b %}{% endif %}" * 100 + ENDS,
     "{% for a in 'a' * 1000000 %}{% for b in 'b' * 1000000 %}{% endfor %}{% endfor %}",
     "{{ ('a' * 1000000)|map('upper')|map('lower')|list|length }}",
     "{% for i in range(1000) %}{{ ('b' * 10000)|list|sort|length }}{% endfor %}",
@@ -101,7 +114,7 @@ from channels.render import Renderer, RenderError
 import jinja2.sandbox
 
 folder, names = Path(sys.argv[1]), sys.argv[2:]
-customer = {"long": "<b>x</b>" * 8000, "name": "Ann"}
+customer = {"long": "<b>x</b>" * 8000, "name": "Ann", "no": False}
 Renderer([folder]).render("sms", "warm", {})
 size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 200 * 2**20,) * 2)
@@ -115,7 +128,7 @@ for name in names:
 print("stopped", len(names))
 """
 
-CUSTOMER = {"long": "<b>x</b>" * 8_000, "name": "Ann"}
+CUSTOMER = {"long": "<b>x</b>" * 8_000, "name": "Ann", "no": False}
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=[f"{number}-{text[:40]}" for number, text in enumerate(HOSTILE)])
@@ -190,3 +203,23 @@ def test_hostile_html_becomes_plain_text_in_a_second(html: str) -> None:
 
     assert time.process_time() - started < 1.0
     assert len(text) < 1_000_000
+
+
+HALVES = {
+    "sms": {"sms/t.txt.j2": "Hi {{ '\\ud83d' }}"},
+    "email": {"email/t.subject.j2": "Hi", "email/t.html.j2": "<p>Hi {{ '\\ud83d' }}</p>"},
+    "push": {"push/t.json.j2": '{"title": "Hi", "body": "\\ud83d"}'},
+}
+
+
+@pytest.mark.parametrize("channel", HALVES)
+def test_half_a_character_is_refused_before_anybody_tries_to_send_it(
+    templates: Callable[..., Renderer], channel: Channel
+) -> None:
+    with pytest.raises(RenderError, match="half of a character"):
+        templates(HALVES[channel]).render(channel, "t", {})
+
+
+def test_json_that_is_nested_without_end_is_no_notification(templates: Callable[..., Renderer]) -> None:
+    with pytest.raises(RenderError, match="is not JSON"):
+        templates({"push/t.json.j2": "[" * 15_000}).render("push", "t", {})
