@@ -68,7 +68,6 @@ def _outside(c: float, loadings: Sequence[float], df: float | None) -> float:
     """1 - P(all |T_i| < c), integrated over the shared part and, below 1e5 degrees of freedom, over the scale."""
     if df is None or df > _NORMAL_FROM:
         return float(1.0 - _inside_given_scale(np.array([c]), loadings)[0])
-    levels = (np.arange(_SCALE_NODES) + 0.5) / _SCALE_NODES
     roots, weights = np.polynomial.legendre.leggauss(_SCALE_NODES)
     levels, weights = 0.5 * (roots + 1.0), 0.5 * weights
     scales = np.sqrt(2.0 * special.gammaincinv(0.5 * df, levels) / df)

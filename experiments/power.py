@@ -10,7 +10,9 @@ from scipy import special
 from experiments.distributions import normal_cdf, normal_ppf, root, t_ppf
 from experiments.errors import ExperimentError
 
-_LARGEST = 1e12
+_LARGEST = 1e12  # sizes beyond it are not searched for
+_NORMAL_FROM = 1e6  # degrees of freedom from which Student's t is taken for the normal
+_NO_LOWER_TAIL = 7.0  # below 0 lies Phi(-shift): 1e-12 of it, and less beyond
 
 
 def fleiss_size(p_control: float, p_arm: float, *, alpha: float, power: float, ratio: float = 1.0) -> float:
@@ -215,7 +217,3 @@ def _check_share(baseline: float, effect_abs: float) -> None:
         raise ExperimentError(
             f"power: baseline {baseline} and baseline + effect {baseline + effect_abs} must lie in 0..1 and differ"
         )
-
-
-_NORMAL_FROM = 1e6
-_NO_LOWER_TAIL = 7.0  # below 0 lies Phi(-shift): 1e-12 of it, and less beyond

@@ -9,6 +9,9 @@ from typing import NamedTuple
 from experiments.distributions import beta_ppf, chi2_sf, normal_ppf, root, two_sided
 from experiments.errors import ExperimentError
 
+_NOTHING = 1e-15  # a gap that rounding alone makes
+_HUGE = 1e6  # for an infinite score: the root's search needs finite ends
+
 
 class Counts(NamedTuple):
     """Successes among n units."""
@@ -221,7 +224,3 @@ def _table(arm: Counts, control: Counts) -> list[list[int]]:
 def _columns(arm: Counts, control: Counts) -> list[list[int]]:
     """The table with the two samples as columns, as scipy's unconditional tests want it."""
     return [list(row) for row in zip(*_table(arm, control), strict=True)]
-
-
-_NOTHING = 1e-15
-_HUGE = 1e6

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 Spending = Literal["obrien_fleming", "pocock"] | Callable[[float], float]
-_POINTS_PER_SD = 40
+_POINTS_PER_SD = 40  # of the grid; the published boundaries then hold to three digits
+_FAR = 12.0  # a |z| that nothing crosses: the normal tail beyond is 1e-33
+_STEP = 1e-6  # information fractions closer than this are one look
 
 
 def obrien_fleming_spent(share: float, *, alpha: float) -> float:
@@ -218,7 +220,3 @@ def _spent(spending: Spending, fraction: float, alpha: float) -> float:
 
 def _share_of(look: int, looks: int) -> float:
     return 0.95 if look == looks else look / looks
-
-
-_FAR = 12.0
-_STEP = 1e-6
