@@ -133,7 +133,7 @@ class Moments:
 
     def select(self, columns: Sequence[str]) -> Moments:
         """The same units, only these columns, in this order."""
-        places = [self._place(column) for column in columns]
+        places = [self.place(column) for column in columns]
         return Moments(
             self.n,
             tuple(columns),
@@ -157,9 +157,16 @@ class Moments:
         """Whether every one of these columns was collected."""
         return all(column in self.columns for column in columns)
 
+    def place(self, column: str) -> int:
+        """Where a column stands among the columns. Raises: ExperimentError where it was not collected."""
+        try:
+            return self.columns.index(column)
+        except ValueError:
+            raise ExperimentError(f"moments: no column {column!r}; collected were {', '.join(self.columns)}") from None
+
     def sum(self, column: str) -> float:
         """Sum of a column over the units."""
-        return self.sums[self._place(column)]
+        return self.sums[self.place(column)]
 
     def mean(self, column: str) -> float:
         """Mean of a column. Raises: ExperimentError without units."""
@@ -171,11 +178,11 @@ class Moments:
 
     def cov(self, first: str, second: str) -> float:
         """Sample covariance (ddof 1) of two columns. Raises: ExperimentError below two units."""
-        return self.central[self._place(first)][self._place(second)] / (self._at_least(2) - 1)
+        return self.central[self.place(first)][self.place(second)] / (self._at_least(2) - 1)
 
     def skewness(self, column: str) -> float | None:
         """Population skewness m3 / m2**1.5; None where third moments are missing or nothing varies."""
-        place = self._place(column)
+        place = self.place(column)
         spread = self.central[place][place]
         if not self.cubes or self.n == 0 or spread / self.n <= 1e-100:
             return None
@@ -197,12 +204,6 @@ class Moments:
         central = tuple(tuple(map(float, row)) for row in data["central"])
         cubes = tuple(map(float, data.get("cubes", ())))
         return cls(int(data["n"]), tuple(data["columns"]), tuple(map(float, data["sums"])), central, cubes)
-
-    def _place(self, column: str) -> int:
-        try:
-            return self.columns.index(column)
-        except ValueError:
-            raise ExperimentError(f"moments: no column {column!r}; collected were {', '.join(self.columns)}") from None
 
     def _at_least(self, units: int) -> int:
         if self.n < units:

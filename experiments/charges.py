@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def shift(moments: Moments, column: str, total: float) -> Moments:
     """The moments after a total that is the same for all units was taken off a column: only its mean moves."""
-    place = moments.columns.index(column)
+    place = moments.place(column)
     sums = list(moments.sums)
     sums[place] -= total
     return replace(moments, sums=tuple(sums))
@@ -38,7 +38,7 @@ def charge(
         raise ExperimentError(f"charge: the columns {', '.join(missing)} have no values of the charged units")
     if not len(costs):
         return moments
-    n, place = moments.n, moments.columns.index(column)
+    n, place = moments.n, moments.place(column)
     total, own = float(costs.sum()), values[column]
     means = [value / n for value in moments.sums]
     central = [list(row) for row in moments.central]

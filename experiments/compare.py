@@ -4,7 +4,7 @@ The rule (docs/maths.md says why):
 - proportion: Miettinen-Nurminen score test and interval. Where a cell of the two-by-two table is expected to hold fewer
   than 5, the p-value is Boschloo's (up to 100 units) or Fisher's; the interval stays the score interval.
   Relative lift: log scale.
-- mean: Welch. Where one arm is more than 4 times the other: the permutation test's moments if the smaller arm has
+- mean: Welch. Where one arm is more than 1.5 times the other: the permutation test's moments if the smaller arm has
   fewer than 355 * skewness**2 units, the pooled variance if the skewness was not collected. Relative lift: Fieller.
 - ratio: the same on the linearised units (delta method). Relative lift: Fieller.
 - with a pre-period covariate: the same on CUPED-adjusted means or ratios.
@@ -26,8 +26,8 @@ from experiments.design import Design
 from experiments.distributions import normal_ppf
 from experiments.errors import ExperimentError
 from experiments.families import Adjust, adjust_family
-from experiments.means import TINY, MeanTest, Sample, permutation, pooled, welch
-from experiments.metrics import METRICS, Metric
+from experiments.means import TINY, MeanTest, Sample, permutation, pooled, pooled_skewness, welch
+from experiments.metrics import METRICS, Metric, find_metric
 from experiments.proportions import Counts
 from experiments.relative import Lift, Mean, fieller_lift, log_lift
 from experiments.results import Result, Status
@@ -70,19 +70,23 @@ def compare_all(
     `moments`: per arm; `more`: further aggregates per arm from other sources (the ledger's counts). A metric whose
     columns nobody collected comes back as `not_measured`. Raises: ExperimentError for a metric that `metrics` lacks.
     """
-    covariates = dict(design.covariates)
     results: list[Result] = []
-    for name in design.all_metrics():
-        if name not in metrics:
-            raise ExperimentError(f"metric {name!r} is not known; known are {', '.join(metrics)}")
-        metric = metrics[name]
-        if name in covariates:
-            metric = replace(metric, covariate=covariates[name])
+    for metric in metrics_of(design, metrics):
         found = next((source for source in (moments, *more) if _collected(metric, source)), {})
         arms = {arm: found.get(arm, Moments.empty(metric.columns)) for arm in (*design.arms, design.control)}
         outcome = _compare_units(design, metric, arms)
         results += outcome if found else [_without_numbers(result, "not_measured") for result in outcome]
     return results
+
+
+def metrics_of(design: Design, known: Mapping[str, Metric] = METRICS) -> list[Metric]:
+    """The metrics that a design compares, each with the covariate the design gives it.
+
+    Raises: ExperimentError for a metric that is not known.
+    """
+    covariates = dict(design.covariates)
+    asked = [find_metric(name, known) for name in design.all_metrics()]
+    return [replace(metric, covariate=covariates.get(metric.name, metric.covariate)) for metric in asked]
 
 
 def _compare_units(design: Design, metric: Metric, arms: Mapping[str, Moments]) -> list[Result]:
@@ -113,7 +117,7 @@ def proportion_result(arm: Counts, control: Counts, *, alpha: float) -> dict[str
     values |= {"low": low, "high": high, "p_value": p_value, "method": method}
     values |= {"se": proportions.unpooled_se(arm, control)}
     lift = log_lift(_share(arm), _share(control), critical=_critical(alpha))
-    return values | _lift_fields(lift)
+    return values | lift_fields(lift)
 
 
 def mean_test(arm: Sample, control: Sample) -> tuple[MeanTest, str]:
@@ -121,7 +125,7 @@ def mean_test(arm: Sample, control: Sample) -> tuple[MeanTest, str]:
     small, large = sorted((arm.n, control.n))
     if large <= LOPSIDED * small:
         return welch(arm, control), "Welch t"
-    skew = _pooled_skewness(arm, control)
+    skew = pooled_skewness(arm, control)
     if skew is None:
         return pooled(arm, control), "pooled t (lopsided arms)"
     if small < SKEWED * skew**2:
@@ -181,7 +185,7 @@ def _compare_means(blank: Result, metric: Metric, sides: tuple[Moments, Moments]
     values |= {"low": low, "high": high, "p_value": test.p_value, "se": test.se, "df": test.df}
     values |= {"lower_80": test.lower(0.8), "lower_95": test.lower(0.95), "upper_95": test.upper(0.95)}
     values["method"] = prefix + ("delta method, " if metric.kind == "ratio" else "") + method
-    return replace(blank, **values, **_lift_fields(_fieller(arm, control, test, options.alpha)))
+    return replace(blank, **values, **lift_fields(_fieller(arm, control, test, options.alpha)))
 
 
 def _sample(metric: Metric, moments: Moments, adjusting: Adjustment | None) -> Sample | None:
@@ -228,7 +232,14 @@ def _proportion_p(arm: Counts, control: Counts) -> tuple[float, str]:
     return min(1.0, proportions.fisher(arm, control)), "Fisher exact; score interval"
 
 
-def _lift_fields(lift: Lift | None) -> dict[str, Any]:
+def normal_bounds(difference: float, se: float) -> dict[str, Any]:
+    """The one-sided bounds of a Result, by the normal distribution."""
+    reach = {name: normal_ppf(share) * se for name, share in _BOUNDS.items()}
+    return {name: difference + (far if name.startswith("upper") else -far) for name, far in reach.items()}
+
+
+def lift_fields(lift: Lift | None) -> dict[str, Any]:
+    """The fields of a Result that a relative lift gives, and its status: without one `relative_undefined`."""
     if lift is None:
         return {"status": "relative_undefined"}
     return {"relative_lift": lift.lift, "relative_low": lift.low, "relative_high": lift.high, "status": "ok"}
@@ -261,15 +272,6 @@ def counts_of(moments: Moments, metric: Metric) -> Counts:
             "use :mean instead"
         )
     return Counts(round(total), moments.n)
-
-
-def _pooled_skewness(arm: Sample, control: Sample) -> float | None:
-    if arm.cube is None or control.cube is None:
-        return None
-    total = arm.n + control.n
-    cube = (arm.n * arm.cube + control.n * control.cube) / total
-    spread = ((arm.n - 1) * arm.variance + (control.n - 1) * control.variance) / total
-    return float(cube / spread**1.5)  # something varies: the caller has looked
 
 
 def _noise(arm: Sample, control: Sample) -> float:

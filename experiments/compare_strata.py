@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from experiments.aggregates import LARGEST, Moments, SurvivalCounts
-from experiments.compare import counts_of, cuped_adjustment
+from experiments.compare import counts_of, cuped_adjustment, lift_fields, normal_bounds
 from experiments.cuped import Adjustment
 from experiments.distributions import normal_ppf, two_sided
 from experiments.families import Adjust, adjust_family
@@ -181,24 +181,20 @@ def _result(blank: Result, arm: Mean | None, control: Mean | None, frame: Strati
         return replace(shown, status="zero_variance")
     critical = normal_ppf(1.0 - 0.5 * frame.alpha)
     values: dict[str, Any] = {"low": gap - critical * se, "high": gap + critical * se, "p_value": two_sided(gap / se)}
-    values |= {"lower_80": gap + normal_ppf(0.2) * se, "lower_95": gap + normal_ppf(0.05) * se}
-    values |= {"upper_95": gap + normal_ppf(0.95) * se, "se": se, "method": f"{prefix}post-stratified, normal"}
-    return replace(shown, **values, **_lift(blank.kind, arm, control, critical))
+    values |= {"se": se, "method": f"{prefix}post-stratified, normal"}
+    lift = lift_fields(_lift(blank.kind, arm, control, critical))
+    return replace(shown, **values, **normal_bounds(gap, se), **lift)
 
 
 def _in_range(*sides: Mean) -> bool:
     return all(abs(side.value) <= LARGEST and side.variance <= LARGEST**2 for side in sides)
 
 
-def _lift(kind: str, arm: Mean, control: Mean, critical: float) -> dict[str, Any]:
-    lift: Lift | None = None
-    if kind == "proportion":
-        lift = log_lift(arm, control, critical=critical)
-    elif kind != "survival":
-        lift = fieller_lift(arm, control, critical=critical)
-    if lift is None:
-        return {"status": "relative_undefined"}
-    return {"relative_lift": lift.lift, "relative_low": lift.low, "relative_high": lift.high, "status": "ok"}
+def _lift(kind: str, arm: Mean, control: Mean, critical: float) -> Lift | None:
+    if kind == "survival":
+        return None
+    interval = log_lift if kind == "proportion" else fieller_lift
+    return interval(arm, control, critical=critical)
 
 
 def _with_cmh(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from experiments.aggregates import SurvivalCounts
-from experiments.distributions import normal_ppf
+from experiments.compare import normal_bounds
 from experiments.families import Adjust, adjust_family
 from experiments.metrics import Metric
 from experiments.results import Result
@@ -71,8 +71,6 @@ def _result(
         high=gap.high,
         p_value=gap.p_value,
         se=gap.se,
-        lower_80=gap.difference + normal_ppf(0.2) * gap.se,
-        lower_95=gap.difference + normal_ppf(0.05) * gap.se,
-        upper_95=gap.difference + normal_ppf(0.95) * gap.se,
         status="relative_undefined",
+        **normal_bounds(gap.difference, gap.se),
     )

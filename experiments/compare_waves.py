@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from experiments.aggregates import Moments
+from experiments.compare import metrics_of
 from experiments.compare_strata import compare_strata
 from experiments.design import Design
 from experiments.metrics import METRICS, Metric
@@ -39,14 +40,8 @@ def compare_waves(
     Waves that `usable_waves` leaves out count nowhere. Source: `compare_strata` (Miratrix, Sekhon and Yu 2013, eq. 8;
     shares tested by Cochran-Mantel-Haenszel). Raises: ExperimentError for a metric that `metrics` lacks.
     """
-    covariates = dict(design.covariates)
-    results: list[Result] = []
-    for name in design.all_metrics():
-        metric = metrics[name]
-        if name in covariates:
-            metric = replace(metric, covariate=covariates[name])
-        results += _compare(design, metric, [strata, *more])
-    return results
+    found = [_compare(design, metric, [strata, *more]) for metric in metrics_of(design, metrics)]
+    return [result for results in found for result in results]
 
 
 def _compare(design: Design, metric: Metric, sources: Sequence[Strata]) -> list[Result]:

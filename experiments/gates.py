@@ -10,7 +10,7 @@ from experiments.design import Design, Guardrail
 from experiments.distributions import normal_sf
 from experiments.evidence import Evidence, Reason
 from experiments.health import SRM_THRESHOLD, delivery_gap, srm
-from experiments.metrics import METRICS
+from experiments.metrics import METRICS, is_higher_better
 from experiments.power import sample_size_guardrail, sample_size_guardrail_mean
 from experiments.results import Result
 from experiments.sequential import look_boundary, sequence_one_sided
@@ -211,9 +211,9 @@ def harm_alarms(evidence: Evidence) -> list[Reason]:
                 limit = guard.margin_at(result.control_value)
                 alarms.append(_alarm(result, guard.harm_sign, limit, HARM_ALPHA / watched))
         if result.metric == design.primary:
-            better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
+            harm_sign = -1 if is_higher_better(result.metric) else 1
             needed = design.minimum_effect.absolute(result.control_value or 0.0)
-            alarms.append(_alarm(result, -1 if better else 1, needed, HARM_ALPHA / watched))
+            alarms.append(_alarm(result, harm_sign, needed, HARM_ALPHA / watched))
     return [alarm for alarm in alarms if alarm is not None]
 
 
@@ -221,8 +221,7 @@ def improvement(result: Result | None) -> float | None:
     """The difference, positive where the arm is better."""
     if result is None or result.difference is None:
         return None
-    better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
-    return result.difference if better else -result.difference
+    return result.difference if is_higher_better(result.metric) else -result.difference
 
 
 def _alarm(result: Result, sign: int, margin_abs: float, alpha: float) -> Reason | None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from experiments.design import Design
 from experiments.evidence import Reason
 from experiments.gates import FLOOR_PER_ARM, best_case, improvement
-from experiments.metrics import METRICS
+from experiments.metrics import is_higher_better
 from experiments.results import Result
 
 
@@ -84,8 +84,7 @@ def _harms(design: Design, results: Sequence[Result], arm: str) -> list[Reason]:
 
 def _bounds(result: Result) -> tuple[float | None, float | None]:
     """One-sided 95 % bounds of the improvement."""
-    better = METRICS[result.metric].higher_is_better if result.metric in METRICS else True
-    if better:
+    if is_higher_better(result.metric):
         return result.lower_95, result.upper_95
     return (
         None if result.upper_95 is None else -result.upper_95,

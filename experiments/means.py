@@ -32,7 +32,7 @@ class Sample(NamedTuple):
     @classmethod
     def of(cls, moments: Moments, column: str) -> Sample:
         """The sample of one column of some moments."""
-        place = moments.columns.index(column)
+        place = moments.place(column)
         cube = moments.cubes[place] / moments.n if moments.cubes else None
         return cls(moments.mean(column), max(0.0, moments.var(column)), moments.n, cube)
 
@@ -87,14 +87,25 @@ def permutation(arm: Sample, control: Sample) -> MeanTest:
     """
     total = arm.n + control.n
     se = _pooled_se(arm, control)
-    cube = (arm.n * (arm.cube or 0.0) + control.n * (control.cube or 0.0)) / total
-    spread = ((arm.n - 1) * arm.variance + (control.n - 1) * control.variance) / total
     lean = math.sqrt(total - 1.0) / (total - 2.0) * (control.n - arm.n) / math.sqrt(arm.n * control.n)
-    skew = cube / spread**1.5 * lean
+    skew = (pooled_skewness(arm, control) or 0.0) * lean
     gap = arm.mean - control.mean
     statistic = gap / se
     p = 2.0 * min(pearson3_sf(statistic, skew), pearson3_sf(-statistic, -skew))
     return MeanTest(gap, se, None, statistic, min(1.0, p), skew)
+
+
+def pooled_skewness(arm: Sample, control: Sample) -> float | None:
+    """Population skewness within the arms: both arms' third moments over their common variance, which must not be 0.
+
+    None where third moments were not collected.
+    """
+    if arm.cube is None or control.cube is None:
+        return None
+    total = arm.n + control.n
+    cube = (arm.n * arm.cube + control.n * control.cube) / total
+    spread = ((arm.n - 1) * arm.variance + (control.n - 1) * control.variance) / total
+    return float(cube / spread**1.5)
 
 
 def noninferiority(arm: Sample, control: Sample, *, margin: float) -> MeanTest:

@@ -99,11 +99,16 @@ _BUILT_IN = (
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _BUILT_IN})
 
 
-def find_metric(name: str) -> Metric:
-    """The built-in metric of that name. Raises: ExperimentError that lists the known ones."""
-    if name not in METRICS:
-        raise ExperimentError(f"metric {name!r} is not known; known are {', '.join(METRICS)}")
-    return METRICS[name]
+def find_metric(name: str, known: Mapping[str, Metric] = METRICS) -> Metric:
+    """The metric of that name among the known ones. Raises: ExperimentError that lists them."""
+    if name not in known:
+        raise ExperimentError(f"metric {name!r} is not known; known are {', '.join(known)}")
+    return known[name]
+
+
+def is_higher_better(name: str) -> bool:
+    """Whether more of this metric is good; of one that is not built in nothing else is known, so that it is."""
+    return name not in METRICS or METRICS[name].higher_is_better
 
 
 def parse_metric(text: str) -> Metric:

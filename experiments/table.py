@@ -135,11 +135,6 @@ def arm_moments(table: Table, *, arm: str, columns: Sequence[str]) -> dict[str, 
     return _Rows.of(table, arm, ()).moments(table, columns)[0]
 
 
-def arm_survival(table: Table, *, arm: str, time: str, event: str) -> dict[str, SurvivalCounts]:
-    """Survival counts per arm; rows that miss a value are left out under "drop"."""
-    return _Rows.of(table, arm, ()).times(table, (time, event))[0]
-
-
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """The rows of a table sorted by group and arm; `edges` are where the cells (group-major) begin and end."""

@@ -42,3 +42,8 @@ def test_a_column_without_values_is_refused() -> None:
     before = Moments.from_rows(("margin", "orders"), [[1.0, 1.0], [3.0, 2.0]])
     with pytest.raises(ExperimentError, match="the columns orders have no values"):
         charge(before, "margin", np.array([1.0]), {"margin": np.array([1.0])})
+
+
+def test_a_column_that_was_not_collected_is_named_with_those_that_were() -> None:
+    with pytest.raises(ExperimentError, match="no column 'profit'; collected were margin"):
+        shift(Moments.from_rows(("margin",), [[1.0], [3.0]]), "profit", 6.0)

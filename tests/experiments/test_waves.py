@@ -14,6 +14,7 @@ from experiments.compare_strata import compare_strata
 from experiments.compare_waves import compare_waves, usable_waves
 from experiments.decide import decide
 from experiments.design import Design, Effect
+from experiments.errors import ExperimentError
 from experiments.evidence import Evidence
 from experiments.health import srm, srm_by_stratum, srm_within
 from experiments.metrics import Metric
@@ -194,3 +195,9 @@ def test_a_ratio_is_adjusted_by_its_ratio_before_within_strata_too() -> None:
     assert adjusted.low is not None
     assert adjusted.low < 0.0 < (adjusted.high or 0.0)  # no effect, however the strata are shared out
     assert (adjusted.se or 0.0) < 0.85 * (plain.se or 0.0)
+
+
+def test_a_metric_nobody_knows_is_refused_by_its_name() -> None:
+    strata = {"w0": {arm: Moments.from_counts("repurchase", 100, 20) for arm in ARMS}}
+    with pytest.raises(ExperimentError, match="metric 'satisfaction' is not known; known are repurchase"):
+        compare_waves(replace(DESIGN, metrics=("satisfaction",)), strata)
