@@ -24,6 +24,7 @@ from channels.departure import LEASE_OVER, may_leave
 from channels.errors import ChannelError
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
+LONGEST_WAIT_S: Final = 86_400.0
 
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # made once: json.dumps makes one a call
 
@@ -171,16 +172,27 @@ async def each(items: Sequence[T], work: Callable[[T], Awaitable[R]], *, at_once
 
 
 def retry_after_s(headers: Mapping[str, str], *, now: datetime) -> float | None:
-    """The seconds a provider asks to wait: Retry-After (seconds or a date) or X-RateLimit-Reset (epoch seconds)."""
+    """The seconds a provider asks to wait: Retry-After (seconds or a date) or X-RateLimit-Reset (epoch seconds).
+
+    Never more than a day: who asks for more is asked again.
+    """
     asked, reset = headers.get("retry-after", "").strip(), headers.get("x-ratelimit-reset", "").strip()
-    if asked.isdigit():
-        return float(asked)
     try:
+        if asked.isdecimal():
+            return min(float(asked), LONGEST_WAIT_S)
         if asked:
-            return max(0.0, (parsedate_to_datetime(asked) - now).total_seconds())
-        return max(0.0, float(reset) - now.timestamp()) if reset else None
+            return min(max(0.0, (parsedate_to_datetime(asked) - now).total_seconds()), LONGEST_WAIT_S)
+        return min(max(0.0, float(reset) - now.timestamp()), LONGEST_WAIT_S) if reset else None
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def asked_to_wait_s(reply: Reply, *, now: datetime) -> float | None:
+    """The same for an answer that does not say what became of the request, where only Retry-After speaks to us.
+
+    A provider names the end of its present interval (X-RateLimit-Reset) in every answer.
+    """
+    return retry_after_s({"retry-after": reply.headers.get("retry-after", "")}, now=now)
 
 
 class _LeaseOver(aiohttp.ClientError):

@@ -19,7 +19,7 @@ from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Capability, SendResult
 from channels.providers.sendgrid_body import SendGridAccount, in_requests, mail_body, request_id
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s, to_json
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, asked_to_wait_s, each, retry_after_s, to_json
 
 __all__ = ["SendGridAccount", "SendGridProvider", "classify", "mail_body", "request_id"]
 
@@ -27,6 +27,10 @@ _RESENDS: Final = 10
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:\"()\[\]\\\x00-\x1f]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
 _FIELD: Final = re.compile(r"personalizations[.\[](\d+)")
 _LOG_LIMIT: Final = 100
+_OF_MESSAGES: Final = frozenset({"personalizations", "subject", "content"})
+"""The parts of a request that its messages brought; all else (from, asm, ...) is the account's, and would stop each."""
+_REFUSALS: Final = frozenset({400, 413, 422})
+"""The answers that speak of what was asked, and not of who asks where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,14 +154,16 @@ def classify(reply: Reply, *, now: datetime) -> SendResult:
         return SendResult("", "accepted", provider_id=reply.headers.get("x-message-id"))
     if status >= 500 or status < 400:
         code = f"http_{status}" if status >= 300 else "malformed_answer"
-        return SendResult("", "unknown", code=code, reason="the answer does not say whether it was taken")
+        wait, reason = asked_to_wait_s(reply, now=now), "the answer does not say whether it was taken"
+        return SendResult("", "unknown", code=code, reason=reason, retry_after_s=wait)
     if status == 429:
         wait = retry_after_s(reply.headers, now=now)
         return SendResult("", "transient", code="429", reason="too many for now", retry_after_s=wait)
     fields = [str(error.get("field") or "") for error in _errors(reply)]
-    if status in (401, 403) or any(name.split(".")[0] == "from" for name in fields):
+    of_account = any(name and re.split(r"[.\[]", name)[0] not in _OF_MESSAGES for name in fields)
+    if status in (401, 403) or of_account or (fields and status not in _REFUSALS):
         return SendResult("", "transient", code=str(status), reason="the account", action="halt")
-    if not _errors(reply):
+    if not fields:
         return SendResult("", "unknown", code=f"http_{status}", reason="an answer that is not SendGrid's")
     return SendResult(
         "", "permanent", code=str(status), reason=f"refused by SendGrid ({fields[0] or 'no field named'})"

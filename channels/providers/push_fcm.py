@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from channels.message import Channel, Outgoing, Push
 from channels.provider import Action, Capability, SendResult
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, retry_after_s, to_json
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, asked_to_wait_s, each, retry_after_s, to_json
 
 LONGEST_LIFE_S: Final = 28 * 86_400
 SHORTEST_WAIT_S: Final = 10.0
@@ -164,7 +164,8 @@ def classify(key: str, reply: Reply, *, now: datetime) -> SendResult:
             return SendResult(key, "accepted", provider_id=name)
         return SendResult(key, "unknown", code="malformed_answer", reason="the answer has no message name")
     if status >= 500 or status < 400:
-        return SendResult(key, "unknown", code=f"http_{status}", reason="the answer does not say whether it was taken")
+        wait, reason = asked_to_wait_s(reply, now=now), "the answer does not say whether it was taken"
+        return SendResult(key, "unknown", code=f"http_{status}", reason=reason, retry_after_s=wait)
     code = _error_code(reply)
     if status == 429:
         wait = max(SHORTEST_WAIT_S, retry_after_s(reply.headers, now=now) or 0.0)
@@ -195,7 +196,8 @@ def _error_code(reply: Reply) -> str | None:
     error = _document(reply).get("error")
     if not isinstance(error, dict):
         return None
-    for detail in error.get("details") or []:
+    details = error.get("details")
+    for detail in details if isinstance(details, list) else []:
         if isinstance(detail, dict) and isinstance(detail.get("errorCode"), str):
             return str(detail["errorCode"])
     status = error.get("status")

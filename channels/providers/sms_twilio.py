@@ -21,7 +21,7 @@ from urllib.parse import quote
 from channels.errors import ChannelError
 from channels.message import Channel, Outgoing, Sms
 from channels.provider import Capability, SendResult
-from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, form, retry_after_s
+from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, asked_to_wait_s, each, form, retry_after_s
 
 if TYPE_CHECKING:
     from twilio.rest import Client
@@ -31,10 +31,19 @@ LONGEST_BODY: Final = 1_600
 
 SUPPRESS: Final = frozenset({21211, 21610, 21614, 21635, 30005, 30006})
 """The number cannot or must not be used again: not a number, STOP, no mobile, a landline, an unknown handset."""
-HALT: Final = frozenset({20003, 21603, 21606, 21608, 21612, 21659, 21660, 30007, 30034})
-"""Nothing will leave until a person has looked: a refused password, a sender that is not ours, a filtered campaign."""
-LATER: Final = frozenset({20429, 21611, 30001, 30003, 30008})
-"""Not taken, and may be taken later: too many requests, a full queue."""
+HALT: Final = frozenset(
+    {
+        *(20003, 20005, 20006, 20008, 20404),  # a refused password, a closed account, one that does not exist
+        *(21601, 21603, 21606, 21608, 21659, 21660),  # a sender that is not ours, or sends no SMS; a trial account
+        *(21609, 21701, 21703, 21704, 21705, 30124, 30127),  # the callback's address; the Messaging Service
+        *(30007, 30034),  # a filtered campaign, an unregistered one
+    }
+)
+"""Nothing will leave until a person has looked: every message would be refused for it."""
+LATER: Final = frozenset({20429, 21611, 21702, 30001, 30003, 30008})
+"""Not taken, and may be taken later: too many requests, a full queue, a service that is not there for the moment."""
+UNREACHABLE: Final = frozenset({21408, 21612})
+"""This number cannot be reached from ours (its country is not switched on, no route): others can."""
 
 _LIST_LIMIT: Final = 50
 _SID: Final = re.compile(r"(?:SM|MM)[0-9a-f]{32}")
@@ -167,7 +176,8 @@ def classify(key: str, reply: Reply, *, now: datetime) -> SendResult:
             return SendResult(key, "accepted", provider_id=sid)
         return SendResult(key, "unknown", code="malformed_answer", reason="the answer has no message id")
     if status >= 500 or status < 400:
-        return SendResult(key, "unknown", code=f"http_{status}", reason="the answer does not say whether it was taken")
+        wait, reason = asked_to_wait_s(reply, now=now), "the answer does not say whether it was taken"
+        return SendResult(key, "unknown", code=f"http_{status}", reason=reason, retry_after_s=wait)
     code = _document(reply).get("code")
     number = code if isinstance(code, int) and not isinstance(code, bool) else None
     if status == 429 or number in LATER:
@@ -175,6 +185,8 @@ def classify(key: str, reply: Reply, *, now: datetime) -> SendResult:
         return SendResult(key, "transient", code=str(number or 429), reason="too many for now", retry_after_s=wait)
     if number in SUPPRESS:
         return SendResult(key, "permanent", code=str(number), reason="the number is no use", action="suppress")
+    if number in UNREACHABLE:
+        return SendResult(key, "permanent", code=str(number), reason="no way from our sender to the number")
     if status in (401, 403) or number in HALT:
         return SendResult(key, "transient", code=str(number or status), reason="the account", action="halt")
     if number is None:

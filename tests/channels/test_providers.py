@@ -10,6 +10,7 @@ import pytest
 from channels.message import Channel, Push, Sms
 from channels.provider import Provider
 from channels.simulators.faults import FaultPlan
+from channels.simulators.http import json_response
 from channels.simulators.server import Simulator
 from tests.channels.sending import PROVIDERS, Make, address_of, closed_port, send
 
@@ -121,3 +122,17 @@ def test_a_message_of_another_kind_is_refused_here(base: str, outgoing: Make, no
     [result] = send(PROVIDERS[channel](base), [outgoing(channel, content=wrong)], now)
 
     assert (result.outcome, result.code) == ("permanent", "malformed")
+
+
+@pytest.mark.parametrize("channel", PROVIDERS)
+def test_a_server_error_says_when_to_come_back_and_its_rate_limit_does_not(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime, channel: Channel
+) -> None:
+    later = str(int(now.timestamp()) + 3_600)
+    part = {"sms": simulator.twilio, "email": simulator.sendgrid, "push": simulator.fcm}[channel]
+    for headers, wait_s in (({"Retry-After": "30"}, 30.0), ({"X-RateLimit-Reset": later}, None)):
+        part.refuse = lambda _, headers=headers: json_response(503, {}, headers)  # type: ignore[attr-defined]  # any answer
+
+        [result] = send(PROVIDERS[channel](base), [outgoing(channel)], now)
+
+        assert (result.outcome, result.code, result.retry_after_s) == ("unknown", "http_503", wait_s)

@@ -70,6 +70,7 @@ def test_a_removed_app_is_to_be_suppressed(simulator: Simulator, base: str, outg
             None,
         ),
         (404, {"error": "x"}, "unknown", "http_404", None),
+        (400, {"error": {"status": "INVALID_ARGUMENT", "details": 5}}, "permanent", "INVALID_ARGUMENT", None),
         (404, {"error": {"status": 5}}, "unknown", "http_404", None),
         (400, [], "unknown", "http_400", None),
         (302, {}, "unknown", "http_302", None),

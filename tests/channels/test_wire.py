@@ -183,3 +183,13 @@ def test_what_a_provider_asks_to_wait_is_understood(now: datetime) -> None:
     assert retry_after_s({"retry-after": "soon"}, now=now) is None
     assert retry_after_s({"x-ratelimit-reset": "soon"}, now=now) is None
     assert retry_after_s({}, now=now) is None
+    assert retry_after_s({"retry-after": "²"}, now=now) is None
+    assert retry_after_s({"x-ratelimit-reset": "nan"}, now=now) == 0.0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"retry-after": "9" * 400}, {"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, {"x-ratelimit-reset": "1e300"}],
+)
+def test_nobody_is_left_alone_for_more_than_a_day(now: datetime, headers: dict[str, str]) -> None:
+    assert retry_after_s(headers, now=now) == 86_400.0
