@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from campaigns.write_back import Edit, Patch, WriteBackError, apply, propose, sha256_of, undo
 from tests.campaigns.edits import CAMPAIGN, edit
+from tests.together import together
 
 
 @pytest.fixture
@@ -188,21 +189,15 @@ def test_a_patch_of_a_file_without_a_last_line_break_says_so(tmp_path: Path) -> 
 
 def test_of_two_writers_with_the_same_expectation_one_wins(book: Path, history: Path) -> None:
     expected = sha256_of(book.read_bytes())
-    outcomes: list[str] = []
 
-    def write(weight: str) -> None:
+    def write(weight: str) -> str:
         try:
             apply(book, [edit("arms/double-points/weight", weight)], expected_sha256=expected, history=history)
-            outcomes.append("won")
         except WriteBackError:
-            outcomes.append("refused")
+            return "refused"
+        return "won"
 
-    threads = [threading.Thread(target=write, args=(f"{n}%",)) for n in range(50, 58)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
+    outcomes = together(*(partial(write, f"{n}%") for n in range(50, 58)))
     assert sorted(outcomes) == ["refused"] * 7 + ["won"]
 
 

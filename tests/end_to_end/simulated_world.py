@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 import urllib.request
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -20,14 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import uvicorn
-
 from channels.simulators.receipts import Receipt, inbound_sms, loopback_address, twilio_receipts
 from channels.simulators.record import Accepted
 from channels.simulators.sendgrid import event_of, sign_events
 from channels.simulators.server import Simulator
 from channels.simulators.twilio import sign_callback
-from flows.settings import Settings, read_settings
+from flows.settings import read_settings
 from flows.steps.deliver_messages import Delivered, deliver_messages
 from flows.steps.explain_customer import explain_customer
 from flows.steps.load_facts import load_facts
@@ -35,6 +32,7 @@ from flows.steps.make_workspace import make_workspace
 from flows.steps.run_campaign import due_campaigns, run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace, open_workspace
+from tests.together import serving
 from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.history import customer_history
 from warehouse.ledger.waves import waves
@@ -100,7 +98,7 @@ class World:
             (root / "templates" / name).write_text(text, encoding="utf-8")
         settings = read_settings(root, overrides=self._settings(base, story.content))
         self.ws: Workspace = stack.enter_context(open_workspace(settings))
-        self._receiver = stack.enter_context(_receiving(settings, self.time))
+        self._receiver = stack.enter_context(serving(WithReceiving(create_app(settings), settings, clock=self.time)))
         self._files = self._events = 0
 
     # --- the shop's days ----------------------------------------------------------------------------------------------
@@ -321,19 +319,3 @@ def people(prefix: str, n: int, **columns: Sequence[str]) -> list[str]:
 def phone(customer: str) -> str:
     """The number of a customer."""
     return f"+4474{ord(customer[0]):02d}{int(customer[1:]):06d}"
-
-
-@contextmanager
-def _receiving(settings: Settings, time: Time) -> Iterator[str]:
-    """The receiving app on a port of its own; gives its base address."""
-    app = WithReceiving(create_app(settings), settings, clock=time)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)

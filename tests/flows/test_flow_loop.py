@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from flows.settings import read_settings
 from flows.steps.make_workspace import make_workspace
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace, open_workspace
+from tests.together import together
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.deliveries import sent_messages
@@ -214,27 +214,15 @@ def test_flows_started_twice_at_once_on_a_new_workspace_do_their_work_once(
     where = {"workspace": str(root)}
     for table, path in make_world(customers=400, seed=3, as_of=AS_OF).write(root / "import").items():
         load_files(table, [str(path)], now=AS_OF, **where)
-    runs = at_once(lambda: run_campaign(CAMPAIGN, as_of=AS_OF, **where))
+    runs = together(*[partial(run_campaign, CAMPAIGN, as_of=AS_OF, **where)] * 2)
     assert runs[0]["assigned"] == runs[1]["assigned"]
-    sent = at_once(lambda: deliver_messages(now=AS_OF + timedelta(hours=3), **where))
+    sent = together(*[partial(deliver_messages, now=AS_OF + timedelta(hours=3), **where)] * 2)
     with opened(root) as ws, ws.ledger.read() as tx:
         assigned = assignments_frame(tx, waves(tx, EXPERIMENT)[0].wave_id)
         left = sent_messages(tx, EXPERIMENT)
     assert len(assigned) == sum(runs[0]["assigned"].values()) == runs[0]["eligible"] > 0
     assert len(left) == sum(done["sent"] for done in sent) > 0
     assert len([path for path in (root / "outbox").rglob("*") if path.is_file()]) == len(left)
-
-
-def at_once(work: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
-    """What two threads give that begin `work` at the same moment."""
-    gate = threading.Barrier(2)
-
-    def start() -> dict[str, Any]:
-        gate.wait(timeout=30)
-        return work()
-
-    with ThreadPoolExecutor(2) as pool:
-        return [future.result(timeout=120) for future in [pool.submit(start), pool.submit(start)]]
 
 
 def read_flow_runs() -> list[Any]:

@@ -6,10 +6,10 @@ campaigns by rank, counting local dates or instants in plain Python.
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from campaigns.timing import use_wheel_tzdata
+from tests.together import together
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from tests.warehouse.ledger.story import DAY, HOUR, MINUTE, record, send, start, take
 from warehouse.ledger import claims
@@ -61,22 +62,12 @@ def rules_with(caps: Sequence[Cap], names: Sequence[str] = CAMPAIGNS) -> dict[st
 
 def drain(ledger: Ledger, rules: Mapping[str, CampaignRules], now: datetime) -> None:
     """Eight dispatchers claim and send until nothing may leave at `now`."""
-    failures: list[BaseException] = []
 
     def work(worker: str) -> None:
-        try:
-            while claimed := take(ledger, now=now, worker=worker, limit=17, rules=rules):
-                send(ledger, claimed, now=now, worker=worker)
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failures.append(error)
+        while claimed := take(ledger, now=now, worker=worker, limit=17, rules=rules):
+            send(ledger, claimed, now=now, worker=worker)
 
-    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(DISPATCHERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
+    together(*(partial(work, f"w{n}") for n in range(DISPATCHERS)))
 
 
 def what_left(ledger: Ledger) -> Left:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from channels.pacing import BURST_S
+from tests.together import processes_together
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from tests.warehouse.ledger.story import T0
 from warehouse.ledger import accounts
@@ -19,7 +17,6 @@ from warehouse.ledger.engine import Ledger
 
 __all__ = ["ledger", "postgres_ledger", "postgres_ledger_url", "sqlite_ledger", "sqlite_template"]
 
-ROOT = Path(__file__).parents[2]
 WORKERS = 4
 RATE, HEAVIEST = 20.0, 5
 
@@ -50,17 +47,7 @@ print(json.dumps(left), flush=True)
 def at_once(ledger: Ledger, mode: str) -> list[tuple[float, float, bool]]:
     """What the workers' processes were permitted: (second at which it leaves, weight, is it a probe)."""
     url = ledger.engine.url.render_as_string(hide_password=False)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, url, f"w{n}", mode], **pipes) for n in range(WORKERS)]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    said = [worker.communicate(timeout=120)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * WORKERS
+    said = processes_together(WORKER, [(url, f"w{n}", mode) for n in range(WORKERS)])
     return sorted((at, weight, probe) for text in said for at, weight, probe in json.loads(text))
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
+from tests.together import together
 from tests.warehouse.ledger.ledgers import (
     ledger,
     postgres_ledger,
@@ -67,10 +70,10 @@ def two_campaigns(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def dispatch(ledger: Ledger, name: str, desk: Desk) -> None:
+def dispatch(ledger: Ledger, name: str, desk: Desk, may_claim: Callable[[], bool] = lambda: True) -> None:
     """Claim, intend and settle until there is nothing left; what an intent allows counts as having left."""
     rng = random.Random(name)
-    while True:
+    while may_claim():
         claimed = claim(
             ledger,
             ClaimRequest(worker=name, channels=CHANNELS, limit=rng.choice((1, 3, 7)), now=NOW, lease=10 * MINUTE),
@@ -116,18 +119,21 @@ def test_no_message_leaves_after_the_commit_of_an_opt_out_while_eight_dispatcher
     chosen = people[:48]
     for position, customer in enumerate(chosen[:8]):  # some were out before anybody began
         opt_out(ledger, customer, position % 4, desk)
-    workers = [threading.Thread(target=dispatch, args=(ledger, f"w{n}", desk)) for n in range(DISPATCHERS)]
+    at_start = desk.known()
+
+    turns = threading.Semaphore(0)  # each opt-out comes in among two claims, however slow its thread is
 
     def say_no() -> None:
         for position, customer in enumerate(chosen[8:]):
+            turns.release(2)
             opt_out(ledger, customer, position % 4, desk)
+        turns.release(1_000)
 
-    workers.append(threading.Thread(target=say_no))
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-        assert not worker.is_alive()
+    together(
+        say_no,
+        *(partial(dispatch, ledger, f"w{n}", desk, lambda: turns.acquire(timeout=60)) for n in range(DISPATCHERS)),
+    )
+    assert any(before > at_start for _, before in desk.left)  # some said no meanwhile, else this has shown nothing
     for key, before in desk.left:
         experiment, customer, _ = key.split("/")
         assert (customer, experiment.split(":")[0]) not in before, key

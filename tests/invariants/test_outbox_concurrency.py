@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from tests.together import processes_together, together
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from tests.warehouse.ledger.story import DAY, HOUR, MINUTE, T0, keys_of, record, send, start, states, take
 from warehouse.ledger import claims, dialect
@@ -25,7 +23,6 @@ from warehouse.ledger.switches import pause
 __all__ = ["ledger", "postgres_ledger", "postgres_ledger_url", "sqlite_ledger", "sqlite_template"]
 
 NOW = T0 + HOUR
-ROOT = Path(__file__).parents[2]
 
 CLAIMER = """
 import sys
@@ -40,41 +37,11 @@ while claimed := take(ledger, now=T0 + HOUR, worker=sys.argv[2], limit=7):
 """
 
 
-def together(*works: Callable[[], Any]) -> None:
-    """Do the works at the same time; raise what one of them raised."""
-    failures: list[BaseException] = []
-
-    def run(work: Callable[[], Any]) -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - told to the test below
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def test_every_message_goes_to_one_of_several_processes(ledger: Ledger) -> None:
     record(ledger, start(ledger), 200, arms=("offer",), rows=100)
     url = ledger.engine.url.render_as_string(hide_password=False)
-    command = [sys.executable, "-c", CLAIMER, url]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    workers = [subprocess.Popen([*command, f"w{n}"], **pipes) for n in range(3)]
-    for worker in workers:
-        assert worker.stdout is not None
-        assert worker.stdout.readline() == "ready\n"
-    for worker in workers:
-        assert worker.stdin is not None
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    said = [worker.communicate(timeout=120)[0].split() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
-    times = Counter(key for keys in said for key in keys)
+    said = processes_together(CLAIMER, [(url, f"w{n}") for n in range(3)])
+    times = Counter(key for keys in said for key in keys.split())
     assert len(times) == 200
     assert set(times.values()) == {1}
     assert states(ledger) == {"sent": 200}
@@ -210,6 +177,7 @@ def test_nothing_of_a_customer_is_claimed_after_the_stop_has_committed(
 def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_intended(ledger: Ledger) -> None:
     record(ledger, start(ledger), 160, arms=("offer",), rows=200)
     stopped: list[tuple[str, set[str]]] = []
+    turns = threading.Semaphore(0)  # each STOP comes in among three claims, however slow its thread is
 
     def intended() -> set[str]:
         query = sa.select(outbox.c.customer_id).where(outbox.c.intent_at.is_not(None))
@@ -217,17 +185,20 @@ def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_int
             return set(tx.execute(query).scalars())
 
     def dispatch(worker: str) -> None:
-        while claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE):
+        while turns.acquire(timeout=60) and (claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE)):
             send(ledger, claimed, worker=worker)
 
     def stop_some() -> None:
-        for n in range(5, 160, 10):
+        for n in range(155, 0, -10):  # the last ones first: they are claimed last
             customer = f"c{n:06d}"
+            turns.release(3)
             suppress(ledger, customer, "all", "stop", "inbound", NOW)
             stopped.append((customer, intended()))
+        turns.release(1_000)
 
     together(stop_some, *(lambda worker=f"w{n}": dispatch(worker) for n in range(7)))
     at_end = intended()
+    assert any(customer not in before for customer, before in stopped)  # else this has shown nothing
     assert [customer for customer, before in stopped if customer in at_end and customer not in before] == []
     assert len(at_end) + len({c for c, _ in stopped} - at_end) == 160
 
@@ -235,6 +206,7 @@ def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_int
 def test_a_stop_that_arrives_while_eight_dispatchers_run_ends_all_claims_of_its_customer(ledger: Ledger) -> None:
     record(ledger, start(ledger), 240, arms=("offer",), rows=300)
     at_stop: dict[str, bool] = {}
+    turns = threading.Semaphore(0)
     was_claimed = sa.select(outbox.c.customer_id).where(outbox.c.claimed_at.is_not(None))
 
     def claimed_so_far() -> set[str]:
@@ -242,19 +214,21 @@ def test_a_stop_that_arrives_while_eight_dispatchers_run_ends_all_claims_of_its_
             return set(tx.execute(was_claimed).scalars())
 
     def dispatch(worker: str) -> None:
-        while claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE):
+        while turns.acquire(timeout=60) and (claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE)):
             send(ledger, claimed, worker=worker)
 
     def stop_some() -> None:
         for n in range(239, 0, -7):  # the last ones first: they are claimed last
             customer = f"c{n:06d}"
+            turns.release(2)
             suppress(ledger, customer, "sms", "stop", "inbound", NOW)
             at_stop[customer] = customer in claimed_so_far()
+        turns.release(1_000)
 
     together(stop_some, *(lambda worker=f"w{n}": dispatch(worker) for n in range(8)))
     at_end = claimed_so_far()
     assert [customer for customer, was in at_stop.items() if customer in at_end and not was] == []
-    assert not all(at_stop.values())  # some STOPs came in time, else this would have shown nothing
+    assert not all(at_stop.values())  # some STOPs came in time, else this has shown nothing
 
 
 def test_a_claim_with_a_stale_fence_never_sends_however_claims_interleave(ledger: Ledger) -> None:

@@ -24,6 +24,7 @@ from flows.steps.dispatch_pace import Account, Pace
 from flows.steps.run_campaign import run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace
+from tests.together import serving
 from warehouse.ledger.history import customer_history
 from warehouse.ledger.outbox import in_doubt
 from warehouse.ledger.suppressions import suppressions_of
@@ -82,10 +83,6 @@ def test_receipts_of_the_simulator_reach_the_messages(
     simulated: Workspace, simulator: Simulator, base: str, monday: datetime
 ) -> None:
     """The simulator signs and posts to a real server of ours on the loopback."""
-    import threading
-
-    import uvicorn
-
     from web.app import create_app
     from web.receiving import WithReceiving
 
@@ -94,23 +91,15 @@ def test_receipts_of_the_simulator_reach_the_messages(
     account = settings.providers.sendgrid.model_copy(update={"webhook_public_key": simulator.sendgrid.public_key()})
     providers = settings.providers.model_copy(update={"sendgrid": account})
     settings = settings.model_copy(update={"providers": providers})
-    app = WithReceiving(create_app(settings), settings, clock=lambda: monday)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    asked = {
-        "plan": {"seed": 1, "doubled": 0.2, "reordered": 0.5},
-        "rewrite": {"https://news.shop.example": f"http://127.0.0.1:{port}"},
-        "sendgrid_url": "https://news.shop.example/receipts/sendgrid/events",
-    }
-    request = urllib.request.Request(f"{base}/__sim/emit", data=json.dumps(asked).encode())
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        told = json.loads(answer.read())
-    server.should_exit = True
-    thread.join(10)
+    with serving(WithReceiving(create_app(settings), settings, clock=lambda: monday)) as address:
+        asked = {
+            "plan": {"seed": 1, "doubled": 0.2, "reordered": 0.5},
+            "rewrite": {"https://news.shop.example": address},
+            "sendgrid_url": "https://news.shop.example/receipts/sendgrid/events",
+        }
+        request = urllib.request.Request(f"{base}/__sim/emit", data=json.dumps(asked).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            told = json.loads(answer.read())
     assert told["sent"] == told["taken"] > 40
     states = Counter(
         message["state"] for n in range(60) for message in history(simulated, f"C{n:04d}") if message["step"] == 1

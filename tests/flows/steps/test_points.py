@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from campaigns.points import points_of_order
 from flows.steps.export_points import export_points
 from flows.steps.post_points import balance_of, freeze_points, post_points
 from flows.wiring import Workspace
+from tests.together import together
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.points import balances, postings_of
 
@@ -172,20 +173,7 @@ def test_posting_at_the_same_time_posts_once(shop: Shop, monday: datetime) -> No
     ws, customers = points_shop(shop, monday, TRIPLE)
     at = monday + timedelta(days=5)
     order(ws, [(f"P{n}", customer, at, 30.0, None) for n, customer in enumerate(customers[:5])])
-    failures: list[Exception] = []
-
-    def post() -> None:
-        try:
-            post_points(ws, now=at + timedelta(days=1))
-        except LedgerError as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=post) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    together(*[partial(post_points, ws, now=at + timedelta(days=1))] * 3)
     with ws.ledger.read() as tx:
         assert balances(postings_of(tx)) == dict.fromkeys(customers[:5], 60)
 
