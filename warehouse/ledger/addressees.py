@@ -26,10 +26,10 @@ def keys_of_customer(tx: sa.Connection, customer_id: str) -> list[str]:
     return list(tx.execute(query).scalars())
 
 
-def state_of_message(tx: sa.Connection, message_key: str) -> str | None:
-    """Give the state of a message, None where there is no such message."""
-    state: str | None = tx.execute(sa.select(_O.c.state).where(_O.c.message_key == message_key)).scalar()
-    return state
+def standing_of_message(tx: sa.Connection, message_key: str) -> tuple[str, int] | None:
+    """Give the state and the fence of a message, None where there is no such message."""
+    row = tx.execute(sa.select(_O.c.state, _O.c.fence).where(_O.c.message_key == message_key)).first()
+    return None if row is None else (row.state, row.fence)
 
 
 def number_links(ledger: Ledger, customer_ids: Sequence[str], topic: str = EVERY_TOPIC) -> dict[str, int]:

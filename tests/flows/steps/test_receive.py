@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,9 +27,10 @@ from flows.wiring import Workspace
 from warehouse.facts.errors import FactsError
 from warehouse.ledger.audit import audit_log
 from warehouse.ledger.early_receipts import early_receipts
+from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.history import customer_history, message_history
-from warehouse.ledger.outbox import Settlement, settle
+from warehouse.ledger.outbox import Settled, Settlement, settle
 
 from .conftest import CAMPAIGN
 
@@ -335,3 +336,27 @@ def test_a_person_settles_what_is_in_doubt_on_the_record(shop: Shop, monday: dat
     ):
         with pytest.raises(LedgerError, match=says):
             resolve_message(ws, key, outcome, by="ann", at=monday)
+
+
+@pytest.mark.parametrize("outcome", ["failed", "sent"])
+def test_what_a_person_says_of_an_attempt_does_not_hold_for_the_next_one(
+    shop: Shop, monday: datetime, monkeypatch: pytest.MonkeyPatch, outcome: str
+) -> None:
+    """Between the look and the word a worker asked the provider in vain, and is sending the message once more."""
+    ws = shop()
+    keys_of(ws, monday, send=False)
+    silent = SilentProvider()
+    deliver_messages(replace(ws, providers=dict.fromkeys(CHANNELS, silent)), now=monday, worker="test", limit=1)
+    (key,) = silent.seen
+
+    def settle_too_late(ledger: Ledger, news: Iterable[Settlement], at: datetime) -> Settled:
+        settle(ledger, [Settlement(message_key=key, state="pending", reason="not_at_provider")], at)
+        deliver_messages(ws, now=monday, worker="another")
+        return settle(ledger, news, at)
+
+    monkeypatch.setattr("flows.steps.resolve_message.settle", settle_too_late)
+    with pytest.raises(LedgerError, match="has become sent meanwhile; nothing was changed"):
+        resolve_message(ws, key, outcome, by="ann", at=monday)
+    assert ending(ws, key)[0] == "sent"
+    with ws.ledger.read() as tx:
+        assert audit_log(tx, subject=key) == []
