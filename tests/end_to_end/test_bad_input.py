@@ -8,42 +8,19 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from retain.cli import run
+from tests.retain.conftest import Cli, retain
+
+__all__ = ["retain"]
 
 MONDAY = "2026-03-02T09:00:00+00:00"
 BOOK = Path("campaigns", "book")
 WINBACK = BOOK / "winback-90d.yaml"
 SMS = Path("templates", "sms", "winback_ten_percent.txt.j2")
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command line came to."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Said]
-
-
-@pytest.fixture
-def retain(capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Call `retain` with these words."""
-
-    def call(*words: object) -> Said:
-        capsys.readouterr()
-        code = run([str(word) for word in words])
-        return Said(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from flows.run_campaign import run_campaign
 from flows.settings import read_settings
 from flows.steps.approve_launch import list_launches, waiting_codes
 from flows.wiring import open_workspace
-from tests.flows.steps.conftest import build_shop
+from tests.flows.steps.conftest import build_guarded_shop
 
 pytestmark = pytest.mark.prefect
 
 AS_OF = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-LIMITS = '\n[approval]\nrecipients = 10\napprovers = ["ana", "ben"]\n'
 
 Eventually = Callable[[Callable[[], bool]], bool]
 
@@ -31,11 +29,7 @@ Eventually = Callable[[Callable[[], bool]], bool]
 def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small shop whose launches above ten recipients need Ana or Ben."""
     monkeypatch.setenv("RETAIN_SECRET", "a key for tests only, never used")
-    with ExitStack() as stack:
-        root = build_shop(stack, tmp_path / "shop").root
-    config = root / "retain.toml"
-    config.write_text(config.read_text(encoding="utf-8") + LIMITS, encoding="utf-8")
-    return root
+    return build_guarded_shop(tmp_path / "shop", "ana", "ben")
 
 
 def launches(root: Path) -> list[dict[str, Any]]:

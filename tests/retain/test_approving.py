@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.flows.steps.conftest import build_shop
+from tests.flows.steps.conftest import build_guarded_shop
 from tests.retain.conftest import Cli
 
 AS_OF = "2026-03-02T09:00:00+00:00"
@@ -17,11 +16,7 @@ AS_OF = "2026-03-02T09:00:00+00:00"
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small shop whose launches above ten recipients need a second person."""
     monkeypatch.setenv("RETAIN_SECRET", "a key for tests only, never used")
-    with ExitStack() as stack:
-        root = build_shop(stack, tmp_path / "shop").root
-    config = root / "retain.toml"
-    text = config.read_text(encoding="utf-8") + '\n[approval]\nrecipients = 10\napprovers = ["ana"]\n'
-    config.write_text(text, encoding="utf-8")
+    root = build_guarded_shop(tmp_path / "shop", "ana")
     monkeypatch.setenv("RETAIN_WORKSPACE", str(root))
     return root
 

@@ -12,11 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from flows.settings import Settings, read_settings
-from flows.steps.deliver_messages import deliver_messages
-from flows.steps.load_facts import load_facts
-from flows.steps.make_workspace import make_workspace
-from flows.steps.run_campaign import run_campaign
 from flows.wiring import Workspace, open_workspace
+from tests.web.sent import CUSTOMERS, make_sent_shop
 from warehouse.ledger.engagement import engaged
 from warehouse.ledger.history import customer_history
 from web.app import create_app
@@ -29,15 +26,6 @@ TEXT = (
     f"Northwind Coffee: {PAGE} or https://northwind.example/me?m={{{{ customer.nick }}}} "
     "or https://elsewhere.example/a/long/way/from/here. Reply STOP to end"
 )
-CAMPAIGN = """\
-campaign: back
-status: active
-audience: {segment: orders >= 1}
-experiment: {control: 20%, horizon: 30 days, primary: repurchase, minimum_effect: 10pp}
-arms:
-  text: {weight: 80%, steps: [{channel: sms, template: hello}]}
-timing: {window: {from: "09:00", to: "19:00"}}
-"""
 
 
 def settings_of(root: Path, **content: Any) -> Settings:
@@ -48,23 +36,9 @@ def settings_of(root: Path, **content: Any) -> Settings:
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A shop whose texts have left with short links. Each customer's nick is, oddly, the e-mail address."""
+    nicks = [f"c{n}@mail.example" for n in range(CUSTOMERS)]
     root = tmp_path_factory.mktemp("links") / "shop"
-    make_workspace(root)
-    for file in (root / "campaigns" / "book").iterdir():
-        file.unlink()
-    (root / "campaigns" / "book" / "back.yaml").write_text(CAMPAIGN, encoding="utf-8")
-    (root / "templates" / "sms" / "hello.txt.j2").write_text(TEXT, encoding="utf-8")
-    people = ["customer_id,created_at,email,phone,consent_sms,time_zone,nick"]
-    people += [f"C{n},2024-01-01,c{n}@mail.example,+150055500{n:02d},yes,UTC,c{n}@mail.example" for n in range(12)]
-    orders = ["order_id,customer_id,ordered_at,amount"] + [f"O{n},C{n},2025-12-01,20" for n in range(12)]
-    for table, lines in (("customers", people), ("orders", orders)):
-        (root / f"{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with open_workspace(settings_of(root)) as ws:
-        for table in ("customers", "orders"):
-            load_facts(ws, table, [root / f"{table}.csv"], renames={}, now=NOW)
-        run_campaign(ws, "back", as_of=NOW)
-        assert deliver_messages(ws, now=NOW, worker="test").sent > 5
-    return root
+    return make_sent_shop(root, TEXT, settings_of=settings_of, column=("nick", nicks), now=NOW)
 
 
 @pytest.fixture

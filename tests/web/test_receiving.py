@@ -19,12 +19,9 @@ from channels.simulators.record import Book
 from channels.simulators.sendgrid import SendGridSimulator, sign_events
 from channels.simulators.twilio import sign_callback
 from flows.settings import Settings, read_settings
-from flows.steps.deliver_messages import deliver_messages
-from flows.steps.load_facts import load_facts
-from flows.steps.make_workspace import make_workspace
-from flows.steps.run_campaign import run_campaign
 from flows.steps.unsubscribe import unsubscribe_urls
 from flows.wiring import Workspace, open_workspace
+from tests.web.sent import CUSTOMERS, make_sent_shop
 from warehouse.ledger.history import customer_history
 from web.app import create_app
 from web.receipts import EVENTS_LIMIT, FORM_LIMIT
@@ -34,15 +31,6 @@ NOW = datetime(2026, 3, 2, 10, 0, tzinfo=UTC)
 PUBLIC = "https://news.shop.example"
 TOKEN = "an auth token of tests"
 SENDGRID = SendGridSimulator(Book(), lambda: NOW)
-CAMPAIGN = """\
-campaign: back
-status: active
-audience: {segment: orders >= 1}
-experiment: {control: 20%, horizon: 30 days, primary: repurchase, minimum_effect: 10pp}
-arms:
-  text: {weight: 80%, steps: [{channel: sms, template: hello}]}
-timing: {window: {from: "09:00", to: "19:00"}}
-"""
 
 
 def settings_of(root: Path) -> Settings:
@@ -59,27 +47,11 @@ def settings_of(root: Path) -> Settings:
 
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace in which ten customers' SMS have left."""
+    """A shop whose texts have left to customers of three languages."""
+    locales = ["en-GB", "en-GB", "zh-CN", "fr-FR"] + ["en-GB"] * (CUSTOMERS - 4)
     root = tmp_path_factory.mktemp("receiving") / "shop"
-    make_workspace(root)
-    for file in (root / "campaigns" / "book").iterdir():
-        file.unlink()
-    (root / "campaigns" / "book" / "back.yaml").write_text(CAMPAIGN, encoding="utf-8")
-    (root / "templates" / "sms" / "hello.txt.j2").write_text("Hello. Reply STOP to end", encoding="utf-8")
-    people = ["customer_id,created_at,email,phone,consent_sms,time_zone,locale"]
-    locales = {2: "zh-CN", 3: "fr-FR"}
-    people += [
-        f"C{n},2024-01-01,c{n}@example.com,+150055500{n:02d},yes,UTC,{locales.get(n, 'en-GB')}" for n in range(12)
-    ]
-    orders = ["order_id,customer_id,ordered_at,amount"] + [f"O{n},C{n},2025-12-01,20" for n in range(12)]
-    for table, lines in (("customers", people), ("orders", orders)):
-        (root / f"{table}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with open_workspace(settings_of(root)) as ws:
-        for table in ("customers", "orders"):
-            load_facts(ws, table, [root / f"{table}.csv"], renames={}, now=NOW)
-        run_campaign(ws, "back", as_of=NOW)
-        deliver_messages(ws, now=NOW, worker="test")
-    return root
+    text = "Hello. Reply STOP to end"
+    return make_sent_shop(root, text, settings_of=settings_of, column=("locale", locales), now=NOW)
 
 
 @pytest.fixture

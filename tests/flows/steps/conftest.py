@@ -125,6 +125,17 @@ def build_shop(
     return ws
 
 
+def build_guarded_shop(root: Path, *approvers: str) -> Path:
+    """A workspace at `root` whose launches above ten recipients need one of these persons."""
+    with ExitStack() as stack:
+        build_shop(stack, root)
+    config = root / "retain.toml"
+    names = ", ".join(f'"{name}"' for name in approvers)
+    limits = f"\n[approval]\nrecipients = 10\napprovers = [{names}]\n"
+    config.write_text(config.read_text(encoding="utf-8") + limits, encoding="utf-8")
+    return root
+
+
 def open_shop(stack: ExitStack, root: Path, **overrides: Any) -> Workspace:
     """The workspace at `root`, open as long as `stack`."""
     settings = read_settings(root, overrides={"secret": "a key for tests only, never used", **overrides})
