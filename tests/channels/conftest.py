@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from channels.message import Address, Channel, Content, Email, Outgoing, Push, Sms
+from channels.provider import SendResult
 from channels.render import Renderer
+from channels.simulators.http import json_response
 from channels.simulators.server import Simulator, running
+from tests.channels.sending import PROVIDERS, Answered, Make, send
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
@@ -82,3 +85,16 @@ def base(simulator: Simulator) -> Iterator[str]:
     """The address at which the simulator answers."""
     with running(simulator) as address:
         yield address
+
+
+@pytest.fixture
+def answered(simulator: Simulator, base: str, outgoing: Make, now: datetime) -> Answered:
+    """Send one message of a channel to a provider that gives this answer."""
+
+    def answer(channel: Channel, status: int, body: object) -> SendResult:
+        double = {"sms": simulator.twilio, "email": simulator.sendgrid, "push": simulator.fcm}[channel]
+        double.refuse = lambda _: json_response(status, body)  # type: ignore[method-assign]  # any answer of the provider's
+        [result] = send(PROVIDERS[channel](base), [outgoing(channel)], now)
+        return result
+
+    return answer

@@ -15,6 +15,7 @@ from channels.providers.sms_twilio import TwilioAccount, TwilioProvider
 from channels.wire import Wire, WireLimits
 
 Make = Callable[..., Outgoing]
+Answered = Callable[[Channel, int, object], SendResult]
 TIGHT = WireLimits(connections=16, total_s=1.0, connect_s=0.9)  # shorter than the simulator is late
 ROOMY = WireLimits(connections=16, total_s=30.0, connect_s=10.0)
 

@@ -17,7 +17,7 @@ from channels.providers.email_sendgrid import SendGridAccount, mail_body, reques
 from channels.simulators.faults import FaultPlan
 from channels.simulators.http import Request, Response, json_response
 from channels.simulators.server import Simulator
-from tests.channels.sending import ROOMY, Make, address_of, closed_port, find, send, sendgrid
+from tests.channels.sending import ROOMY, Answered, Make, address_of, closed_port, find, send, sendgrid
 
 
 def test_messages_of_one_content_travel_together_and_nobody_sees_the_others(
@@ -161,19 +161,9 @@ def test_a_line_break_in_a_header_never_leaves(simulator: Simulator, base: str, 
     ],
 )
 def test_every_answer_of_sendgrid_has_its_meaning(
-    simulator: Simulator,
-    base: str,
-    outgoing: Make,
-    now: datetime,
-    status: int,
-    body: object,
-    outcome: str,
-    code: str | None,
-    action: str | None,
+    answered: Answered, status: int, body: object, outcome: str, code: str | None, action: str | None
 ) -> None:
-    simulator.sendgrid.refuse = lambda _: json_response(status, body)  # type: ignore[method-assign]  # any answer of SendGrid's
-
-    [result] = send(sendgrid(base), [outgoing("email")], now)
+    result = answered("email", status, body)
 
     assert (result.outcome, result.code, result.action) == (outcome, code, action)
 

@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from channels.providers.push_fcm import FcmProject, FcmProvider, ServiceAccountToken
-from channels.simulators.http import json_response
 from channels.simulators.server import Simulator
 from channels.wire import NotSent, Wire
-from tests.channels.sending import TIGHT, Make, fcm, send
+from tests.channels.sending import TIGHT, Answered, Make, fcm, send
 
 
 def test_a_notification_carries_key_tag_and_life(
@@ -79,19 +78,9 @@ def test_a_removed_app_is_to_be_suppressed(simulator: Simulator, base: str, outg
     ],
 )
 def test_every_answer_of_fcm_has_its_meaning(
-    simulator: Simulator,
-    base: str,
-    outgoing: Make,
-    now: datetime,
-    status: int,
-    body: object,
-    outcome: str,
-    code: str | None,
-    action: str | None,
+    answered: Answered, status: int, body: object, outcome: str, code: str | None, action: str | None
 ) -> None:
-    simulator.fcm.refuse = lambda _: json_response(status, body)  # type: ignore[method-assign]  # any answer of FCM's
-
-    [result] = send(fcm(base), [outgoing("push")], now)
+    result = answered("push", status, body)
 
     assert (result.outcome, result.code, result.action) == (outcome, code, action)
 

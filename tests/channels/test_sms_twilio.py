@@ -14,7 +14,7 @@ from channels.providers.sms_twilio import TwilioAccount
 from channels.simulators.faults import FaultPlan
 from channels.simulators.http import json_response
 from channels.simulators.server import Simulator
-from tests.channels.sending import Make, find, send, twilio
+from tests.channels.sending import Answered, Make, find, send, twilio
 
 
 def test_an_sms_request_says_all_it_must(simulator: Simulator, base: str, outgoing: Make, now: datetime) -> None:
@@ -98,19 +98,9 @@ def test_who_said_stop_is_to_be_suppressed(simulator: Simulator, base: str, outg
     ],
 )
 def test_every_answer_of_twilio_has_its_meaning(
-    simulator: Simulator,
-    base: str,
-    outgoing: Make,
-    now: datetime,
-    status: int,
-    body: object,
-    outcome: str,
-    code: str | None,
-    action: str | None,
+    answered: Answered, status: int, body: object, outcome: str, code: str | None, action: str | None
 ) -> None:
-    simulator.twilio.refuse = lambda _: json_response(status, body)  # type: ignore[method-assign]  # any answer of Twilio's
-
-    [result] = send(twilio(base), [outgoing("sms")], now)
+    result = answered("sms", status, body)
 
     assert (result.outcome, result.code, result.action) == (outcome, code, action)
 
