@@ -142,6 +142,27 @@ def open_shop(stack: ExitStack, root: Path, **overrides: Any) -> Workspace:
     return stack.enter_context(open_workspace(settings))
 
 
+class Time:
+    """A clock that only sleeping moves."""
+
+    def __init__(self, start: datetime) -> None:
+        """It shows `start`."""
+        self.start, self.now = start, start
+
+    def __call__(self) -> datetime:
+        """The instant it shows."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+    @property
+    def gone_s(self) -> float:
+        """The seconds slept."""
+        return (self.now - self.start).total_seconds()
+
+
 def send_round(ws: Workspace, at: datetime) -> None:
     """Run the campaign and send its messages, the reminder of the third day included."""
     run_campaign(ws, "back", as_of=at)

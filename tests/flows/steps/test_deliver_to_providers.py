@@ -29,6 +29,8 @@ from warehouse.ledger.history import customer_history
 from warehouse.ledger.outbox import in_doubt
 from warehouse.ledger.suppressions import suppressions_of
 
+from .conftest import Time
+
 MINUTE = timedelta(minutes=1)
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 Shop = Callable[..., Workspace]
@@ -234,23 +236,6 @@ def test_a_busy_provider_is_left_alone_as_long_as_it_asks(
 
 
 # --- pace, in its own time --------------------------------------------------------------------------------------------
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self, start: datetime) -> None:
-        self.start, self.now = start, start
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @property
-    def gone_s(self) -> float:
-        return (self.now - self.start).total_seconds()
 
 
 def test_what_must_wait_for_its_account_goes_back_and_time_goes_on(

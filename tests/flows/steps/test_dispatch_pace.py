@@ -14,26 +14,11 @@ from flows.wiring import Workspace
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from warehouse.ledger.engine import Ledger
 
+from .conftest import Time
+
 __all__ = ["ledger", "postgres_ledger", "postgres_ledger_url", "sqlite_ledger", "sqlite_template"]
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-
-
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += timedelta(seconds=seconds)
-
-    @property
-    def gone_s(self) -> float:
-        return (self.now - START).total_seconds()
 
 
 def message(n: int, text: str = "hi", channel: Channel = "sms") -> Outgoing:
@@ -50,7 +35,7 @@ def said(messages: list[Outgoing], outcome: str, **more: object) -> list[SendRes
 
 
 def test_a_paced_channel_sends_a_quarter_of_a_seconds_worth_at_a_time_by_segments(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace = pace_of(ledger, time, sms=40.0, email=None)
     long = "x" * 200  # two segments
     sizes = [len(piece) for piece, _ in pace.slices("sms", [message(n, long) for n in range(50)])]
@@ -60,14 +45,14 @@ def test_a_paced_channel_sends_a_quarter_of_a_seconds_worth_at_a_time_by_segment
 
 
 def test_a_message_heavier_than_its_share_still_leaves(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace = pace_of(ledger, time, sms=0.5)
     assert [len(piece) for piece, _ in pace.slices("sms", [message(n) for n in range(3)])] == [1, 1, 1]
     assert time.gone_s == pytest.approx(4.0, abs=0.1)
 
 
 def test_two_workers_share_one_rate(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     one, other = (pace_of(ledger, time, worker, sms=40.0) for worker in ("w1", "w2"))
     for pace in (one, other, one, other):
         list(pace.slices("sms", [message(n) for n in range(40)]))
@@ -75,7 +60,7 @@ def test_two_workers_share_one_rate(ledger: Ledger) -> None:
 
 
 def test_an_account_that_fails_rests_for_every_worker_and_is_tried_with_one_message(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace, other = pace_of(ledger, time, sms=None), pace_of(ledger, time, "w2", sms=None)
     messages = [message(n) for n in range(30)]
     for piece, _ in pace.slices("sms", messages):
@@ -99,7 +84,7 @@ def test_an_account_that_fails_rests_for_every_worker_and_is_tried_with_one_mess
 
 
 def test_a_probe_whose_message_may_not_leave_is_made_with_the_next(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace = pace_of(ledger, time, sms=None)
     pace.learn("sms", said([message(0)], "transient", code="20003", reason="the account", action="halt"))
     time.sleep(31)
@@ -112,7 +97,7 @@ def test_a_probe_whose_message_may_not_leave_is_made_with_the_next(ledger: Ledge
 
 
 def test_a_retry_after_holds_the_whole_account_for_every_worker(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace, other = pace_of(ledger, time, sms=100.0), pace_of(ledger, time, "w2", sms=100.0)
     pace.learn("sms", said([message(0)], "transient", code="429", retry_after_s=7.0))
     assert other.resting() == {"sms": "the provider asked to be left alone until 2026-03-02 09:00:07 UTC"}
@@ -120,7 +105,7 @@ def test_a_retry_after_holds_the_whole_account_for_every_worker(ledger: Ledger) 
 
 
 def test_a_long_retry_after_sends_the_messages_back(ledger: Ledger) -> None:
-    time = Time()
+    time = Time(START)
     pace = pace_of(ledger, time, sms=None, email=None)
     pace.learn("sms", said([message(0)], "transient", code="429", retry_after_s=700.0))
     assert list(pace.slices("sms", [message(1)])) == []
@@ -130,7 +115,7 @@ def test_a_long_retry_after_sends_the_messages_back(ledger: Ledger) -> None:
 
 def test_a_pause_reaches_the_worker_that_waits_for_its_turn(ledger: Ledger) -> None:
     """It has its tokens already when another worker is told to come back later: it uses them no sooner."""
-    time = Time()
+    time = Time(START)
     other = pace_of(ledger, time, "w2", sms=4.0)
 
     class Interrupted(Time):
@@ -142,13 +127,13 @@ def test_a_pause_reaches_the_worker_that_waits_for_its_turn(ledger: Ledger) -> N
             time.now = self.now
 
     told: list[bool] = []
-    pace = pace_of(ledger, Interrupted(), sms=4.0)
+    pace = pace_of(ledger, Interrupted(START), sms=4.0)
     waits = [waited for _, waited in pace.slices("sms", [message(1), message(2)])]
     assert waits == [0.0, pytest.approx(5.0, abs=0.3)]
 
 
 def test_a_clock_that_ran_far_ahead_holds_nobody_up(ledger: Ledger) -> None:
-    ahead, time = Time(), Time()
+    ahead, time = Time(START), Time(START)
     ahead.sleep(86_400)
     pace_of(ledger, ahead, sms=1.0).learn("sms", said([message(0)], "transient", code="429", retry_after_s=900.0))
     assert pace_of(ledger, time, sms=1.0).room() == {"sms": 60}
