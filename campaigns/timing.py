@@ -23,6 +23,9 @@ from campaigns.public_holidays import public_holidays
 SEARCH_DAYS: Final = 28
 """How far ahead a slot is looked for; a weekly window whose hour falls into a clock change comes again well before."""
 
+_LOOKS_DAYS: Final = (2, 8, SEARCH_DAYS)
+"""Most slots open soon: so many days are looked through first, and more only where these do not tell."""
+
 _DAY_S: Final = 86_400
 _DAY: Final = timedelta(days=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -189,19 +192,30 @@ def _next_slot(
     window: Window, zones: tuple[str, ...], at: datetime, quiet: Window | None, bounds: Bounds
 ) -> Slot | None:
     start = _microseconds(at)
-    horizon = start + SEARCH_DAYS * _DAY_S * _US
-    spans: list[_Span] = [(start, horizon)] if zones else []
+    for days in _LOOKS_DAYS if zones else ():
+        end = start + days * _DAY_S * _US
+        spans = _permitted(window, zones, start, end, quiet, bounds)
+        if spans and (spans[0][1] < end or days == SEARCH_DAYS):  # else it may go on after what was looked through
+            return Slot(_instant(spans[0][0]), _instant(spans[0][1]))
+    return None
+
+
+def _permitted(
+    window: Window, zones: Sequence[str], start: int, end: int, quiet: Window | None, bounds: Bounds
+) -> list[_Span]:
+    """Everything between two instants that every zone allows: sorted, disjoint, touching ones joined."""
+    spans: list[_Span] = [(start, end)]
     for name in zones:
-        spans = _intersect(spans, _open_spans(window, name, start, horizon))
+        spans = _intersect(spans, _open_spans(window, name, start, end))
         for windows in bounds.hours:
-            allowed = [span for one in windows for span in _open_spans(one, name, start, horizon)]
+            allowed = [span for one in windows for span in _open_spans(one, name, start, end)]
             spans = _intersect(spans, _joined(allowed))
         for still in (quiet, bounds.quiet):
             if still is not None:
-                spans = _subtract(spans, _open_spans(still, name, start, horizon))
+                spans = _subtract(spans, _open_spans(still, name, start, end))
         if bounds.closed:
-            spans = _subtract(spans, _spans(_closed_days(bounds.closed), name, start, horizon))
-    return Slot(_instant(spans[0][0]), _instant(spans[0][1])) if spans else None
+            spans = _subtract(spans, _spans(_closed_days(bounds.closed), name, start, end))
+    return spans
 
 
 def _open_spans(window: Window, name: str, start: int, end: int) -> list[_Span]:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campaigns import timing
-from campaigns.timing import SEARCH_DAYS, Slot, Window, allows, candidate_zones, next_slot
+from campaigns.timing import SEARCH_DAYS, Bounds, Slot, Window, allows, candidate_zones, next_slot
 
 EVERY_DAY = frozenset(range(7))
 MINUTE = timedelta(minutes=1)
@@ -152,6 +152,39 @@ def test_a_window_that_never_closes_is_cut_at_the_horizon() -> None:
     at = utc("2026-03-20T00:00")
 
     assert next_slot(window("00:00", "00:00"), ["Europe/London"], at=at) == Slot(at, at + timedelta(days=SEARCH_DAYS))
+
+
+@pytest.mark.parametrize("day", range(7))
+def test_a_slot_of_any_day_of_the_week_is_found_from_any_other(day: int) -> None:
+    asked, monday = window("10:00", "12:00", frozenset({day})), utc("2026-03-16T12:00")
+    opens = monday.replace(hour=10) + timedelta(days=day or 7)
+
+    assert next_slot(asked, ["UTC"], at=monday) == Slot(opens, opens + timedelta(hours=2))
+
+
+def test_a_slot_is_found_weeks_ahead() -> None:
+    skipped = window("01:00", "01:30", frozenset({6}))  # on 29 March the clocks of London go from 01:00 to 02:00
+
+    assert next_slot(skipped, ["Europe/London"], at=utc("2026-03-22T02:00")) == slot(
+        "2026-04-05T00:00", "2026-04-05T00:30"
+    )
+
+
+@pytest.mark.parametrize("day", range(1, 7))
+def test_a_slot_that_stays_open_for_days_is_found_whole(day: int) -> None:
+    quiet, monday = window("00:00", "00:00", frozenset({day})), utc("2026-03-16T05:00")
+
+    found = next_slot(window("00:00", "00:00"), ["UTC"], at=monday, quiet=quiet)
+
+    assert found == Slot(monday, monday.replace(hour=0) + timedelta(days=day))
+
+
+def test_a_slot_that_stays_open_for_weeks_is_found_whole() -> None:
+    holidays = Bounds(closed=("FR",))  # from the day after Easter Monday to Labour Day
+
+    assert next_slot(window("00:00", "00:00"), ["UTC"], at=utc("2026-04-07T00:00"), bounds=holidays) == slot(
+        "2026-04-07T00:00", "2026-05-01T00:00"
+    )
 
 
 def test_a_moment_with_a_fraction_of_a_second_is_kept_exactly() -> None:
