@@ -1,32 +1,65 @@
-"""The last look before a message leaves: may whoever sends it still do so?
+"""The last look before a message leaves: may whoever sends it still do so, and may it leave at this minute?
 
 A process that was stopped, or a machine that was put to sleep, may wake up long after somebody else took its messages
-over. So the question is asked immediately before the first byte of every message, and not only before a batch of them.
+over; a slow provider may keep a batch waiting until the window of its last messages is over. So both questions are
+asked immediately before the first byte of every message, and not only before a batch of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 from typing import Final
 
 LEASE_OVER: Final = "lease_over"
 """The code of a message that did not leave because its sender came too late."""
+HOURS_OVER: Final = "hours_over"
+"""The code of a message that did not leave because its window, or the hours that law allows, were over by then."""
+KEPT_BACK: Final = frozenset({LEASE_OVER, HOURS_OVER})
+"""The codes that say nothing about the provider: it was not asked."""
+
+InTime = Callable[[Collection[str]], bool]
 
 _may_leave: ContextVar[Callable[[], bool]] = ContextVar("retain_may_leave", default=lambda: True)
+_in_time: ContextVar[InTime] = ContextVar("retain_in_time", default=lambda _: True)
+_keys: ContextVar[Collection[str]] = ContextVar("retain_leaving_keys", default=())
 
 
 @contextmanager
-def leaving_while(allowed: Callable[[], bool]) -> Iterator[None]:
-    """What is sent inside leaves only while `allowed` says so; tasks started inside ask the same."""
-    token = _may_leave.set(allowed)
+def leaving_while(allowed: Callable[[], bool], in_time: InTime = lambda _: True) -> Iterator[None]:
+    """What is sent inside leaves only while `allowed` says so, and `in_time` says it of the keys of its messages.
+
+    Tasks started inside ask the same.
+    """
+    tokens = _may_leave.set(allowed), _in_time.set(in_time)
     try:
         yield
     finally:
-        _may_leave.reset(token)
+        _may_leave.reset(tokens[0])
+        _in_time.reset(tokens[1])
 
 
-def may_leave() -> bool:
-    """Whether the next byte may leave; always, outside of `leaving_while`."""
-    return _may_leave.get()()
+@contextmanager
+def carrying(keys: Collection[str]) -> Iterator[None]:
+    """What is sent inside carries the messages of these keys."""
+    token = _keys.set(keys)
+    try:
+        yield
+    finally:
+        _keys.reset(token)
+
+
+def kept_back() -> str | None:
+    """Why the next byte may not leave: a code; None where it may, as always outside of `leaving_while`."""
+    if not _may_leave.get()():
+        return LEASE_OVER
+    return None if _in_time.get()(_keys.get()) else HOURS_OVER
+
+
+def running_clock(now: datetime) -> Callable[[], datetime]:
+    """A clock that shows `now` at this moment and goes on from there: the wall's where now is, a replay's own else."""
+    began_s = time.monotonic()
+    return lambda: now + timedelta(seconds=time.monotonic() - began_s)

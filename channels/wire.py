@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from yarl import URL
 
-from channels.departure import LEASE_OVER, may_leave
+from channels.departure import kept_back
 from channels.errors import ChannelError
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
@@ -86,7 +86,7 @@ class Wire:
     ) -> Reply:
         """Make one request and read its answer, all within `total_s`; redirects are answers like others.
 
-        A request that asks for something (POST) leaves only while `may_leave` says so.
+        A request that asks for something (POST) leaves only while `kept_back` has nothing against it.
         Raises NotSent or InDoubt, never anything with an address in it.
         """
         token = _bytes_left.set(left := [False])
@@ -195,8 +195,8 @@ def asked_to_wait_s(reply: Reply, *, now: datetime) -> float | None:
     return retry_after_s({"retry-after": reply.headers.get("retry-after", "")}, now=now)
 
 
-class _LeaseOver(aiohttp.ClientError):
-    """Whoever sends this has lost the right to."""
+class _KeptBack(aiohttp.ClientError):
+    """Whoever sends this has lost the right to, or its time is over; its text is the code."""
 
 
 class _NotingRequest(aiohttp.ClientRequest):
@@ -204,16 +204,16 @@ class _NotingRequest(aiohttp.ClientRequest):
 
     async def send(self, conn: Any) -> aiohttp.ClientResponse:
         """Look whether it may still leave, note that it does, then write."""
-        if self.method != "GET" and not may_leave():
-            raise _LeaseOver
+        if self.method != "GET" and (why := kept_back()) is not None:
+            raise _KeptBack(why)
         _bytes_left.get()[0] = True
         return await super().send(conn)
 
 
 def _code(error: BaseException) -> str:
     """One word for what went wrong on the way."""
-    if isinstance(error, _LeaseOver):
-        return LEASE_OVER
+    if isinstance(error, _KeptBack):
+        return str(error)
     if isinstance(error, TimeoutError):
         return "timeout"
     if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError)):

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from prefect import flow, task
 
+from channels.departure import running_clock
 from flows.result_page import publish_table
 from flows.run_context import clock, named_by, workspace_of
 from flows.settings import SettingsError
 from flows.steps.deliver_messages import deliver_messages as deliver_step
-from flows.steps.dispatch_pace import running_clock
 from flows.wiring import worker_name
 
 MESSAGES_A_TASK: Final = 2_000

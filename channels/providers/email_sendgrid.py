@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
+from channels.departure import carrying
 from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Capability, SendResult
@@ -140,7 +141,8 @@ class SendGridProvider:
         body = to_json(mail_body(self.account, request.messages))
         url = f"{self.account.base_url}/v3/mail/send"
         try:
-            return await self.wire.request("POST", url, headers=self._headers(), body=body)
+            with carrying([message.key for message in request.messages]):
+                return await self.wire.request("POST", url, headers=self._headers(), body=body)
         except NotSent as error:
             return SendResult("", "transient", code=error.code, reason="the request did not leave")
         except InDoubt as error:

@@ -15,7 +15,7 @@ from datetime import datetime
 from email.utils import format_datetime, formataddr
 from typing import TYPE_CHECKING, Final
 
-from channels.departure import LEASE_OVER, may_leave
+from channels.departure import carrying, kept_back
 from channels.errors import ChannelError
 from channels.message import Channel, Email, Outgoing
 from channels.provider import Action, Capability, SendResult
@@ -94,8 +94,9 @@ class SmtpProvider:
             return SendResult(message.key, "permanent", code="malformed", reason="a header has a line break")
         transaction = _Transaction(message.key, self.server.sender, message.address.value, data)
         try:
-            async with asyncio.timeout(self.server.total_s):
-                return await self._deliver(transaction)
+            with carrying((message.key,)):
+                async with asyncio.timeout(self.server.total_s):
+                    return await self._deliver(transaction)
         except TimeoutError:
             return transaction.broken("timeout")
 
@@ -190,9 +191,9 @@ class _Transaction:
             await client.mail(self.sender)
             step = "rcpt"
             await client.rcpt(self.recipient)
-            if not may_leave():
+            if (why := kept_back()) is not None:
                 await _start_over(client)
-                return _not_sent(self.key, LEASE_OVER, "whoever sends it came too late")
+                return _not_sent(self.key, why, "it was too late to send it")
             step, self.is_begun = "data", True
             await client.data(self.data)
         except SMTPResponseException as error:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Protocol
 
+from channels.departure import carrying, running_clock
 from channels.message import Channel, Outgoing, Push
 from channels.provider import Action, Capability, SendResult
 from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, asked_to_wait_s, each, retry_after_s, to_json
@@ -115,21 +116,26 @@ class FcmProvider:
             token = await self.project.tokens.token(now=now)
         except NotSent as error:
             return [_transient(message.key, error.code, "no access token", action="halt") for message in batch]
-        return await each(batch, lambda message: self._send(message, token, now), at_once=self.wire.limits.connections)
+        clock = running_clock(now)
+        return await each(
+            batch, lambda message: self._send(message, token, now, clock), at_once=self.wire.limits.connections
+        )
 
     async def close(self) -> None:
         """Close the connections; the next send opens them again."""
         await self.wire.close()
 
-    async def _send(self, message: Outgoing, token: str, now: datetime) -> SendResult:
+    async def _send(self, message: Outgoing, token: str, now: datetime, clock: Callable[[], datetime]) -> SendResult:
         problem = _malformed(message, now)
         if problem is not None:
             return problem
         url = f"{self.project.base_url}/v1/projects/{self.project.project_id}/messages:send"
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        body = to_json(message_body(message, now=now))
+        body = to_json(message_body(message, now=clock()))  # the last of a batch may leave long after the first
         try:
-            return classify(message.key, await self.wire.request("POST", url, headers=headers, body=body), now=now)
+            with carrying((message.key,)):
+                reply = await self.wire.request("POST", url, headers=headers, body=body)
+            return classify(message.key, reply, now=now)
         except NotSent as error:
             return _transient(message.key, error.code, "the request did not leave")
         except InDoubt as error:
@@ -142,7 +148,7 @@ def message_body(message: Outgoing, *, now: datetime) -> dict[str, Any]:
     assert isinstance(content, Push)  # checked before
     tag = hashlib.sha256(message.key.encode()).hexdigest()[:32]
     life_s = LONGEST_LIFE_S if message.expires_at is None else int((message.expires_at - now).total_seconds())
-    life_s = min(life_s, LONGEST_LIFE_S)
+    life_s = max(1, min(life_s, LONGEST_LIFE_S))
     return {
         "message": {
             "token": message.address.value,

@@ -11,13 +11,14 @@ import base64
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from channels.departure import carrying, running_clock
 from channels.errors import ChannelError
 from channels.message import Channel, Outgoing, Sms
 from channels.provider import Capability, SendResult
@@ -81,7 +82,8 @@ class TwilioProvider:
 
     async def send(self, batch: Sequence[Outgoing], *, now: datetime) -> list[SendResult]:
         """One request for each message; a refusal of one says nothing about the others."""
-        return await each(batch, lambda message: self._send(message, now), at_once=self.wire.limits.connections)
+        clock = running_clock(now)
+        return await each(batch, lambda message: self._send(message, now, clock), at_once=self.wire.limits.connections)
 
     async def close(self) -> None:
         """Close the connections; the next send opens them again."""
@@ -114,13 +116,15 @@ class TwilioProvider:
             return SendResult(message.key, "unknown", code="too_many", reason="too many messages to this number")
         return None
 
-    async def _send(self, message: Outgoing, now: datetime) -> SendResult:
+    async def _send(self, message: Outgoing, now: datetime, clock: Callable[[], datetime]) -> SendResult:
         problem = _malformed(message, now)
         if problem is not None:
             return problem
         url, headers = self._letterhead
+        body = form(self._fields(message, clock()))  # the last message of a batch may leave long after the first
         try:
-            reply = await self.wire.request("POST", url, headers=headers, body=form(self._fields(message, now)))
+            with carrying((message.key,)):
+                reply = await self.wire.request("POST", url, headers=headers, body=body)
         except NotSent as error:
             return SendResult(message.key, "transient", code=error.code, reason="the request did not leave")
         except InDoubt as error:
@@ -141,7 +145,7 @@ class TwilioProvider:
             fields["StatusCallback"] = f"{account.status_callback}{joint}m={quote(message.key, safe='')}"
         if message.expires_at is not None:
             left = int((message.expires_at - now).total_seconds())
-            fields["ValidityPeriod"] = str(min(left, LONGEST_VALIDITY_S))
+            fields["ValidityPeriod"] = str(max(1, min(left, LONGEST_VALIDITY_S)))
         return fields
 
     @cached_property

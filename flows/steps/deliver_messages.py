@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from channels.departure import LEASE_OVER, leaving_while
+from channels.departure import KEPT_BACK, leaving_while, running_clock
 from channels.errors import ChannelError
 from channels.message import Outgoing
 from channels.provider import Provider, SendResult
-from flows.steps.dispatch_pace import Pace, accounts_of, running_clock
+from flows.steps.dispatch_pace import Pace, accounts_of
 from flows.steps.fall_back import fall_back
 from flows.steps.guard_reputation import pause_harmful
 from flows.steps.late_messages import put_off_late_messages
 from flows.steps.leave_out import Leavers
-from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, look_at_clock
+from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, InTime, look_at_clock
 from flows.steps.message_content import ContentMaker, Unsendable
 from flows.steps.planning_rules import holdout_rule
 from flows.steps.receive_receipts import receive_early
@@ -286,7 +286,7 @@ def _send(ws: Workspace, messages: Sequence[Outgoing], run: _Run, fence: int, tr
             for r in results
         ],
     )
-    run.pace.learn(provider.channel, [result for result in results if result.code != LEASE_OVER])
+    run.pace.learn(provider.channel, [result for result in results if result.code not in KEPT_BACK])
     _count_harm(ws, run, results, batch)
 
 
@@ -302,7 +302,10 @@ def _count_harm(ws: Workspace, run: _Run, results: Sequence[SendResult], batch: 
 
 
 async def _send_batch(provider: Provider, batch: Sequence[Outgoing], run: _Run) -> list[SendResult]:
-    with leaving_while(run.may_leave):
+    began, clock = run.pace.now(), run.pace.now
+    closing = {message.key: message.expires_at for message in batch}
+    in_time = InTime(closing, run.hours, lambda: run.now + (clock() - began))
+    with leaving_while(run.may_leave, in_time):
         return await provider.send(batch, now=run.now)
 
 

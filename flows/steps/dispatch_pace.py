@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
+from channels.departure import running_clock as running_clock
 from channels.message import CHANNELS, Outgoing, Sms
 from channels.provider import SendResult
 from channels.sms_length import measure_sms
@@ -51,12 +52,6 @@ def accounts_of(settings: Settings) -> dict[str, Account]:
         channel: Account(f"{channel}:{getattr(providers, channel)}", providers.rate_per_s(channel))
         for channel in CHANNELS
     }
-
-
-def running_clock(now: datetime) -> Callable[[], datetime]:
-    """A clock that shows `now` at this moment and goes on from there: the wall's where now is, a replay's own else."""
-    began_s = time.monotonic()
-    return lambda: now + timedelta(seconds=time.monotonic() - began_s)
 
 
 class Pace:

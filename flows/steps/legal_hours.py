@@ -6,7 +6,7 @@ rule that has changed since the plan, or a claim that came late sends nothing at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Final
@@ -47,6 +47,31 @@ class Looked:
     hours: dict[str, Hours]
     put_off: int
     skipped: int
+
+
+class InTime:
+    """Whether messages that are under way may still leave: asked immediately before each one's first byte."""
+
+    def __init__(
+        self, closing: Mapping[str, datetime | None], hours: Mapping[str, Hours], clock: Callable[[], datetime]
+    ) -> None:
+        """`closing`: when each message's slot closes, by key; `hours`: the bounds of each, also of others."""
+        self._closing, self._hours, self._clock = closing, hours, clock
+        self._told: dict[tuple[int, datetime], bool] = {}
+
+    def __call__(self, keys: Collection[str]) -> bool:
+        """Whether all of them may leave now."""
+        now = self._clock()
+        return all(self._may_leave(key, now) for key in keys)
+
+    def _may_leave(self, key: str, now: datetime) -> bool:
+        closes_at, hours = self._closing[key], self._hours[key]
+        if closes_at is not None and now >= closes_at:
+            return False
+        minute = (id(hours), now.replace(second=0, microsecond=0))  # hours begin and end with a minute
+        if minute not in self._told:
+            self._told[minute] = hours.allow(now)
+        return self._told[minute]
 
 
 def look_at_clock(ws: Workspace, sending: Sending, claimed: Sequence[ClaimedMessage], now: datetime) -> Looked:

@@ -67,6 +67,7 @@ ATTEMPT: Final[Mapping[str, str]] = {
     "connect": "no connection to the provider; nothing left",
     "disconnected": "the connection broke",
     "tls": "no trusted connection to the provider; nothing left",
+    "hours_over": "given back: its window or the legal hours were over before its first byte, so nothing left",
     "lease_over": "given back: the lease would have ended before the answer, so nothing left",
     "broken_answer": "an answer came that is none",
     "malformed_answer": "in doubt: the answer does not name the message",

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from channels.departure import leaving_while
 from channels.errors import ChannelError
 from channels.message import Address, Email, Outgoing, Sms
 from channels.provider import Provider, SendResult
@@ -224,3 +225,17 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         SmtpServer("h", "a@b.example", security="maybe")
     with pytest.raises(ChannelError, match="sender"):
         SmtpServer("h", "a\r\n@b.example")
+
+
+def test_a_mail_whose_time_is_over_by_its_turn_does_not_leave(
+    sink: SmtpSink, port: int, outgoing: Make, now: datetime
+) -> None:
+    with leaving_while(lambda: True, lambda keys: "k1" not in keys):
+        results = send(smtp(port, connections=1), many(outgoing, 3), now)
+
+    assert [(r.outcome, r.code) for r in results] == [
+        ("accepted", None),
+        ("transient", "hours_over"),
+        ("accepted", None),
+    ]
+    assert len(sink.taken) == 2

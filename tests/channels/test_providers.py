@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+import json
+from datetime import datetime, timedelta
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
-from channels.message import Channel, Push, Sms
+from channels.departure import leaving_while
+from channels.message import Channel, Email, Push, Sms
 from channels.provider import Provider
 from channels.simulators.faults import FaultPlan
 from channels.simulators.http import json_response
@@ -136,3 +140,33 @@ def test_a_server_error_says_when_to_come_back_and_its_rate_limit_does_not(
         [result] = send(PROVIDERS[channel](base), [outgoing(channel)], now)
 
         assert (result.outcome, result.code, result.retry_after_s) == ("unknown", "http_503", wait_s)
+
+
+@pytest.mark.parametrize("channel", PROVIDERS)
+def test_a_message_whose_time_is_over_by_its_turn_does_not_leave(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime, channel: Channel
+) -> None:
+    texts = {"sms": Sms("other"), "email": Email("other", "<p>x</p>", "x"), "push": Push("other", "x")}
+    early, late = outgoing(channel, key="early"), outgoing(channel, key="late", content=texts[channel])
+    with leaving_while(lambda: True, lambda keys: "late" not in keys):
+        results = send(PROVIDERS[channel](base), [early, late], now)
+
+    assert [(r.outcome, r.code, r.action) for r in results] == [
+        ("accepted", None, None),
+        ("transient", "hours_over", None),
+    ]
+    assert [taken.key for taken in simulator.book.accepted] == ["early"]
+
+
+def test_what_leaves_late_in_a_batch_is_given_less_time(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = count(step=60)
+    monkeypatch.setattr("channels.departure.time", SimpleNamespace(monotonic=lambda: next(passed)))
+    ends = now + timedelta(seconds=100)
+    send(PROVIDERS["sms"](base), [outgoing("sms", key=f"k{n}", expires_at=ends) for n in range(3)], now)
+    assert sorted(int(r.form["ValidityPeriod"]) for r in simulator.requests) == [1, 1, 40]
+    simulator.requests.clear()
+    send(PROVIDERS["push"](base), [outgoing("push", key=f"k{n}", expires_at=ends) for n in range(3)], now)
+    lives = [json.loads(r.body)["message"]["android"]["ttl"] for r in simulator.requests]
+    assert sorted(lives) == ["1s", "1s", "40s"]

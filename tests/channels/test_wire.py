@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from channels.departure import leaving_while, may_leave
+from channels.departure import kept_back, leaving_while
 from channels.simulators.http import HttpServer, Request, Response
 from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, each, form, retry_after_s
 
@@ -138,7 +138,7 @@ def test_nothing_leaves_any_more_once_it_may_not_and_questions_still_do() -> Non
             with leaving_while(lambda: len(got) < 2):
                 told = await each(range(5), post, at_once=1)
                 assert (await wire.request("GET", url)).status == 200
-            assert may_leave()
+            assert kept_back() is None
             return [*told, await post(9)]
         finally:
             await wire.close()

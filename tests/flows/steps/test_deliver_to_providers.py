@@ -6,7 +6,7 @@ import asyncio
 import json
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,9 @@ import pytest
 
 from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
+from channels.simulators.http import Request, Response
 from channels.simulators.server import Simulator, running
+from channels.wire import WireLimits
 from flows.provider_wiring import make_providers
 from flows.steps import reconcile_doubts
 from flows.steps.deliver_messages import Delivered, deliver_messages
@@ -250,6 +252,38 @@ def test_what_must_wait_for_its_account_goes_back_and_time_goes_on(
     assert time.gone_s == pytest.approx(sms / 2, abs=1.5)
     intents = {m["intent_at"] for n in range(60) for m in history(simulated, f"C{n:04d}") if m["channel"] == "sms"}
     assert max(at for at in intents if at is not None) > monday + timedelta(seconds=sms / 2 - 2)
+
+
+def test_a_slow_provider_does_not_make_messages_leave_behind_their_window(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    """A batch begins at two minutes to seven, and every answer takes a minute and a half."""
+    evening = monday.replace(hour=18, minute=58)
+    time, left_at = Time(evening), []
+    accounts = {"sms": Account("sms:simulated")}
+    pace = Pace(simulated.ledger, "test", accounts, clock=time, sleep=time.sleep)
+    accept = simulator.twilio.accept
+
+    def slowly(request: Request) -> Response:
+        left_at.append(time.now - evening)
+        time.sleep(90.0)
+        return accept(request)
+
+    simulator.twilio.accept = slowly  # type: ignore[method-assign]  # the same, later
+    simulated.providers["sms"].wire.limits = WireLimits(connections=1)  # type: ignore[attr-defined]  # Twilio's
+    delivered = deliver_messages(simulated, now=evening, worker="test", pace=pace)
+
+    assert left_at == [timedelta(0), timedelta(seconds=90)]
+    assert (delivered.sent, delivered.failed) == (2, 0)
+    assert delivered.retried > 0
+    simulator.twilio.accept = accept  # type: ignore[method-assign]  # quick again
+    assert deliver(simulated, monday + timedelta(days=1)).to_json()["resting"] == {}
+    assert totals(simulated)["sent"] == len(simulator.book.accepted)
+    assert totals(simulated)["pending"] == sum(1 for m in _waiting(simulated) if m["step"] == 2)
+
+
+def _waiting(ws: Workspace) -> list[Mapping[str, Any]]:
+    return [m for n in range(60) for m in history(ws, f"C{n:04d}") if m["state"] == "pending"]
 
 
 def test_the_loop_of_a_run_can_be_used_again(simulated: Workspace, monday: datetime) -> None:
