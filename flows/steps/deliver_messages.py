@@ -18,6 +18,7 @@ from channels.provider import Provider, SendResult
 from flows.steps.dispatch_pace import Pace, accounts_of
 from flows.steps.fall_back import fall_back
 from flows.steps.guard_reputation import pause_harmful
+from flows.steps.keep_order import Order
 from flows.steps.late_messages import put_off_late_messages
 from flows.steps.leave_out import Leavers
 from flows.steps.legal_hours import OUTSIDE_HOURS, Hours, InTime, look_at_clock
@@ -132,7 +133,9 @@ def deliver_messages(
             rng = random.Random(f"{worker} {now.isoformat()}")  # noqa: S311 (spreads retries, guards nothing)
             pause_harmful(ws, now=now)
             leavers = Leavers(ws, sending, delivered)
-            run = _Run(ContentMaker(ws, sending), sending, delivered, leavers, worker, now, runner, accounts, pace, rng)
+            order = Order(ws, sending, delivered)
+            maker = ContentMaker(ws, sending)
+            run = _Run(maker, sending, delivered, leavers, order, worker, now, runner, accounts, pace, rng)
             run.clock = clock
             rule = holdout_rule(ws.settings, at=now)
             run.holdout = Holdout(rule.salt, rule.share)
@@ -140,6 +143,7 @@ def deliver_messages(
             receive_early(ws, now=run.now)
             while limit is None and fall_back(ws, sending, now=run.now):
                 run.leavers.forget()
+                run.order.forget()
                 _send_all(ws, run, limit, progress)
         finally:
             runner.run(accounts.close())
@@ -158,6 +162,7 @@ class _Run:
     sending: Sending
     delivered: Delivered
     leavers: Leavers
+    order: Order
     worker: str
     now: datetime
     runner: asyncio.Runner
@@ -191,6 +196,7 @@ def _send_all(ws: Workspace, run: _Run, limit: int | None, progress: Callable[[i
         room = run.pace.room()
         channels = run.accounts.usable(room, now=run.now)
         run.leavers.leave_out(run.now)
+        run.order.keep(run.now)
         run.lease_ends = run.pace.now() + LEASE  # before the claim: if anything, the lease lasts longer
         claimed = claim(ws.ledger, _request(run, channels, most, room)) if channels else []
         if not claimed:

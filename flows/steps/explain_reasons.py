@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
     from warehouse.ledger.history import CustomerHistory
 
-_HOURS: Final = frozenset({"outside_hours", "next_window", "too_late", "expired"})
+_HOURS: Final = frozenset({"outside_hours", "next_window", "step_before", "too_late", "expired"})
 
 
 def plan_rule(ws: Workspace, file: CampaignFile, reason: str, *, as_of: datetime) -> str:

@@ -43,6 +43,7 @@ MESSAGE: Final[Mapping[str, str]] = {
     "over_budget": "skipped: the campaign's budget is used up",
     "outside_hours": "put off, or skipped where it may not wait: law, quiet hours or a holiday forbid this very minute",
     "next_window": "put off: its slot closed before it left, so it waits for the next window",
+    "step_before": "put off: the message before it left late or still waits; skipped where it would expire first",
     "too_late": "skipped: its slot closed before it left, and it may not wait, or there is no window before it expires",
     "expired": "skipped: it would come later than max_lateness, or its offer or code has ended",
     "arrived": "skipped: the message that it was to follow was reported delivered after all",

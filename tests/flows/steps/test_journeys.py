@@ -20,6 +20,7 @@ from flows.steps.show_status import show_status
 from flows.wiring import Workspace
 from warehouse.ledger.assignments import assignments_frame
 from warehouse.ledger.deliveries import sent_messages
+from warehouse.ledger.history import customer_history
 from warehouse.ledger.waves import waves
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -255,6 +256,44 @@ def test_a_reminder_shows_the_same_code_in_the_words_of_the_same_template(
     assert set(codes["nunique"]) == {1}
     assert set(codes["size"]) == {3}
     assert frame["code"].nunique() == len(codes)
+
+
+def left_at(ws: Workspace, customer: str) -> dict[int, datetime]:
+    with ws.ledger.read() as tx:
+        history = customer_history(tx, customer, campaign="back")
+    return {row["step"]: row["claimed_at"] for row in history.messages if row["state"] == "sent"}
+
+
+def test_after_a_standstill_reminders_keep_their_distance_from_the_first_message(
+    shop: Callable[..., Workspace], monday: datetime
+) -> None:
+    ws = shop(campaign=JOURNEY.replace("UNLESS", "purchased"))
+    run_campaign(ws, "back", as_of=monday)
+    talk = members(ws, "talk")
+    assert deliver(ws, monday + 2 * DAY).sent == len(talk)  # the second message is due as well
+    assert show_status(ws, "back")[0]["total"]["skipped"] == 0
+    for hours in range(3 * 24, 6 * 24):
+        deliver(ws, monday + hours * HOUR)
+    assert left_at(ws, talk[0]) == {1: monday + 2 * DAY, 2: monday + 3 * DAY, 3: monday + 5 * DAY}
+    told = explain_customer(ws, "back", talk[0], now=monday + 6 * DAY)
+    assert [e["what"] for e in told["events"] if e["code"] == "step_before"] == [
+        f"back:1/{talk[0]}/2: moved",
+        f"back:1/{talk[0]}/3: moved",
+    ]
+
+
+def test_a_reminder_does_not_overtake_a_message_that_the_caps_put_off(
+    shop: Callable[..., Workspace], monday: datetime
+) -> None:
+    first = "channel: email, template: hello}"
+    text = JOURNEY.replace("UNLESS", "purchased").replace(first, first.replace("email", "sms"), 1)
+    ws = shop(campaign=f"{text}caps: {{min_gap: {{sms: 80 hours}}}}\n")
+    run_campaign(ws, "back", as_of=monday)
+    talk = members(ws, "talk")
+    for hours in range(0, 6 * 24, 8):
+        deliver(ws, monday + hours * HOUR)
+    # the second waits for the caps until Thursday afternoon, when the third would have left since the morning
+    assert left_at(ws, talk[0]) == {1: monday, 2: monday + 80 * HOUR, 3: monday + 128 * HOUR}
 
 
 @pytest.fixture
