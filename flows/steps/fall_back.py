@@ -69,7 +69,9 @@ def _successor(
     if channel is None or found is None or found.not_before >= message.expires_at:
         return None
     price = getattr(ws.settings.prices, channel).amount
-    return Successor(channel, found.not_before, found.closes_at, found.expires_at, round(price * 1_000_000))
+    # not later than the first message could have left: its code may end before the offer does
+    ends_at = min(found.expires_at, message.expires_at)
+    return Successor(channel, found.not_before, min(found.closes_at, ends_at), ends_at, round(price * 1_000_000))
 
 
 def _first_reachable(channels: Collection[str], contact: Contact | None) -> str | None:

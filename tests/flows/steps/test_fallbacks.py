@@ -16,6 +16,7 @@ from channels.provider import Capability, Outcome, SendResult
 from channels.receipts import sendgrid_receipt, twilio_receipt
 from flows.steps.deliver_messages import Delivered, deliver_messages
 from flows.steps.explain_customer import explain_customer
+from flows.steps.import_codes import import_code_file
 from flows.steps.load_facts import load_facts
 from flows.steps.receive_receipts import receive_receipts
 from flows.steps.run_campaign import run_campaign
@@ -318,3 +319,22 @@ def test_a_condition_holds_for_what_follows_too(shop: Callable[..., Workspace], 
     load_facts(ws, "orders", [path], renames={}, now=monday + HOUR)
     later = deliver(ws, monday + 2 * HOUR)
     assert (later.sent, later.skipped["purchased"]) == (4, 2)
+
+
+def test_what_follows_leaves_no_later_than_the_code_that_it_shows_holds(
+    shop: Callable[..., Workspace], monday: datetime
+) -> None:
+    ws = shop(campaign=book("email", "sms"))
+    offers = ws.root / "campaigns/book/offers.yaml"
+    text = offers.read_text(encoding="utf-8").replace("kind: generated, prefix: T", "kind: pool, pool: spring")
+    offers.write_text(text, encoding="utf-8")
+    codes = ws.root / "codes.csv"
+    codes.write_text("".join(f"SPRING-{n:03d}\n" for n in range(60)), encoding="utf-8")
+    import_code_file(ws, "spring", codes, expires_on=(monday + DAY).date(), now=monday - DAY, actor="test")
+    run_campaign(ws, "back", as_of=monday)
+    deliver(ws, monday)
+    bounce(ws, talk(ws)[:4], monday + HOUR)
+    deliver(ws, monday + 11 * HOUR)  # 20:00: the window is closed until tomorrow, the last day of the codes
+    assert states(ws)["sms", "pending"] == 4
+    assert deliver(ws, monday + 2 * DAY).sent == 0
+    assert show_status(ws, "back")[0]["skipped"] == {"expired": 4}
