@@ -28,9 +28,11 @@ not belong in `retain.toml`: set `RETAIN_SECRET` in the environment. Without it 
 _COMMANDS: Final = """\
 # Commands
 
-Exit codes: 0 fine; 1 an error, of the command line too; 2 from `retain plan` where there is something to apply. Results
-go to standard output, everything else (progress, warnings, errors) to standard error. With `--json` standard output is
-exactly one JSON object. `--now` and `--as-of` take an instant in ISO 8601; one without a zone is in UTC.
+Exit codes: 0 fine; 1 an error, of the command line too; 2 work to do: `retain plan` found something to apply, or a
+launch waits for a second person (`retain apply`, `run`, `approvals`). Results go to standard output, everything else
+(progress, warnings, errors) to standard error. With `--json` standard output is exactly one JSON object. `--now` and
+`--as-of` take an instant in ISO 8601; one without a zone is in UTC. `--by` says who does it; without it that is the
+setting `operator`.
 
 """
 _FEATURES: Final = """\
@@ -251,7 +253,7 @@ def _param(param: Any) -> tuple[str, str, str]:
         default = param.show_default
     else:
         default = "required" if param.required else _plain(param.default)
-    return f"`{name}`", param.help + (" May be given again." if param.multiple else ""), default
+    return f"`{name}`", param.help, default
 
 
 def _plain(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from retain.commands.campaign import WORK_TO_DO
 from retain.opening import opened
 from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, say
@@ -67,7 +68,7 @@ def approvals(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List launches that wait for a second person, and what was answered.
+    """List launches that wait for a second person, and the answers.
 
     Exit code 2: some wait.
     """
@@ -76,11 +77,10 @@ def approvals(
     with opened(workspace) as ws:
         if token_of is not None:
             waiting_codes(ws, token_of)  # refuses whoever may not approve
-            say(approver_token(ws, token_of))
+            _show_token(token_of, approver_token(ws, token_of), as_json=as_json)
             return
         if codes_of is not None:
-            codes = waiting_codes(ws, codes_of)
-            print_table(("campaign", "as of", "code"), [tuple(code.values()) for code in codes])
+            _show_codes(waiting_codes(ws, codes_of), as_json=as_json)
             return
         found = list_launches(ws, campaign)
     if as_json:
@@ -90,4 +90,20 @@ def approvals(
     else:
         say("no launch had to be approved yet")
     if any(launch["state"] == "awaiting_approval" for launch in found):
-        raise typer.Exit(2)
+        raise typer.Exit(WORK_TO_DO)
+
+
+def _show_token(approver: str, token: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"approver": approver, "token": token})
+    else:
+        say(token)
+
+
+def _show_codes(codes: list[dict[str, str]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"codes": codes})
+    elif codes:
+        print_table(("campaign", "as of", "code"), [tuple(code.values()) for code in codes])
+    else:
+        say("no launch waits for approval")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import AsOfOption, ByOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import (
+    AsOfOption,
+    ByOption,
+    CampaignArgument,
+    JsonOption,
+    NowOption,
+    WorkspaceOption,
+    instant,
+    selection_instant,
+)
 from retain.printing import cell, percent, print_json, print_table, progress_bar, say, warn
 
 if TYPE_CHECKING:
@@ -47,7 +56,7 @@ def plan(
     from flows.steps.plan_campaign import plan_campaign
 
     with opened(workspace) as ws:
-        planned = plan_campaign(ws, campaign, as_of=instant(as_of or now, option="--as-of"))
+        planned = plan_campaign(ws, campaign, as_of=selection_instant(as_of, now))
         path = planned.write(out or ws.root / ".retain" / "plans" / campaign / planned.stamp)
         done = find_applied(ws, campaign, planned.as_of) is not None
     if as_json:
@@ -69,7 +78,7 @@ def apply(
     plan_file: Annotated[
         Path, typer.Argument(metavar="PLAN.JSON", help="The plan to carry out, as `retain plan` wrote it.")
     ],
-    by: ByOption = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -81,15 +90,15 @@ def apply(
     """
     from flows.steps.apply_plan import apply_plan_file
 
-    with opened(workspace) as ws, progress_bar("apply", quiet=as_json) as progress:
-        applied = apply_plan_file(ws, plan_file, now=instant(now), by=by, progress=progress)
+    with opened(workspace, by=by) as ws, progress_bar("apply", quiet=as_json) as progress:
+        applied = apply_plan_file(ws, plan_file, now=instant(now), by=ws.settings.operator, progress=progress)
     _show_applied(applied.to_json(), as_json)
 
 
 def run(
     campaign: CampaignArgument,
     as_of: AsOfOption = None,
-    by: ByOption = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -100,9 +109,9 @@ def run(
     """
     from flows.steps.run_campaign import run_campaign
 
-    with opened(workspace) as ws, progress_bar("run", quiet=as_json) as progress:
-        moment = instant(as_of or now, option="--as-of")
-        outcome = run_campaign(ws, campaign, as_of=moment, by=by, progress=progress)
+    with opened(workspace, by=by) as ws, progress_bar("run", quiet=as_json) as progress:
+        moment = selection_instant(as_of, now)
+        outcome = run_campaign(ws, campaign, as_of=moment, by=ws.settings.operator, progress=progress)
     _show_applied(outcome.to_json(), as_json)
 
 

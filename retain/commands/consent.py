@@ -5,14 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from retain.commands.data import pairs_of
+from retain.doubts import warn_of_stranger, warn_of_topic
 from retain.opening import opened
-from retain.options import CustomerArgument, JsonOption, NowOption, WorkspaceOption, customer_id, instant
+from retain.options import (
+    ByOption,
+    CustomerArgument,
+    JsonOption,
+    MapOption,
+    NowOption,
+    WorkspaceOption,
+    customer_id,
+    instant,
+    renamed,
+)
 from retain.printing import print_json, say, warn
 
 if TYPE_CHECKING:
@@ -20,16 +31,17 @@ if TYPE_CHECKING:
     from flows.steps.listed_import import ListImport
     from flows.wiring import Workspace
 
-ByOption = Annotated[
-    str | None,
-    typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.", show_default="the setting operator"),
-]
-MapOption = Annotated[
-    list[str] | None, typer.Option("--map", metavar="THEIRS=OURS", help="A column of the file that bears another name.")
-]
 TopicOption = Annotated[str, typer.Option("--topic", metavar="TOPIC", help="One topic of your campaigns, or all.")]
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="sms, email, push or all.")]
-FilesArgument = Annotated[list[Path], typer.Argument(metavar="FILE...", help="CSV or Parquet files.")]
+CustomerOrListsArgument = Annotated[
+    str, typer.Argument(metavar="CUSTOMER|import", help="The customer's id, or import.", callback=customer_id)
+]
+ListsArgument = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="With import: CSV or Parquet files.")]
+EverythingOption = Annotated[bool, typer.Option("--all", help="On every channel and about everything (the default).")]
+ReleaseOption = Annotated[bool, typer.Option("--release", help="Take back what was suppressed in this scope.")]
+WhyOption = Annotated[
+    str, typer.Option("--reason", metavar="REASON", help="stop, unsubscribe, complaint, bounce or manual.")
+]
 consents = typer.Typer(
     name="consent", help="Record what customers agreed to, or import it from files.", no_args_is_help=True
 )
@@ -44,105 +56,89 @@ def register(app: typer.Typer) -> None:
 
 
 def suppress(  # noqa: PLR0913 - each is an option of the command line
-    customer: Annotated[
-        str, typer.Argument(metavar="CUSTOMER|import", help="The customer's id, or import.", callback=customer_id)
-    ],
-    files: Annotated[
-        list[Path] | None, typer.Argument(metavar="FILE...", help="With import: CSV or Parquet files.")
-    ] = None,
+    customer: CustomerOrListsArgument,
+    files: ListsArgument = None,
     channel: ChannelOption = "all",
     topic: TopicOption = "all",
-    everything: Annotated[bool, typer.Option("--all", help="On every channel and about everything.")] = False,
-    release: Annotated[bool, typer.Option("--release", help="Take back what was suppressed in this scope.")] = False,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="REASON", help="stop, unsubscribe, complaint, bounce or manual.")
-    ] = "manual",
+    everything: EverythingOption = False,
+    release: ReleaseOption = False,
+    reason: WhyOption = "manual",
     renames: MapOption = None,
     by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Never write to a customer again: on a channel, about a topic, or at all.
+    """Never write to a customer again.
 
-    It holds from this moment, for messages already queued too, and for whoever has the customer's addresses. With
-    `import FILE...` everybody on lists is suppressed (customer_id, email, phone, push_token, channel, topic, reason);
-    of addresses only keyed hashes are kept.
+    On a channel, about a topic, or at all: from this moment, for messages already queued too, and for whoever has the
+    customer's addresses. With `import FILE` everybody on lists is suppressed (customer_id, email, phone, push_token,
+    channel, topic, reason); of addresses only keyed hashes are kept.
     """
-    if everything and (channel, topic) != ("all", "all"):
-        raise typer.BadParameter("--all says every channel and every topic; leave --channel and --topic out")
-    if files:
-        _import_suppressions(customer, files, renames or [], reason, by, workspace, now, as_json=as_json)
-        return
-    if customer == "import":
-        raise typer.BadParameter("name at least one file: retain suppress import FILE...")
-    from flows.steps.suppress_customer import release_customer, suppress_customer
-
-    with opened(workspace) as ws:
-        scope: dict[str, Any] = {"channel": channel, "topic": topic, "by": by or ws.settings.operator}
-        if release:
-            n = release_customer(ws, customer, **scope, at=instant(now))
-            told: dict[str, Any] = {"changed": n > 0, "released": n}
-        else:
-            told = {"changed": suppress_customer(ws, customer, **scope, reason=reason, at=instant(now))}
-            told |= {"reason": reason}
-        known = _say_doubts(ws, customer, topic)
-    if as_json:
-        print_json({"customer_id": customer, "channel": channel, "topic": topic, "loaded": known, **told})
-        return
-    where = channel if topic == "all" else f"{channel} about {topic}"
-    if release:
-        say(f"{customer}: released on {where}" if told["changed"] else f"{customer}: nothing was suppressed on {where}")
-    else:
-        say(
-            f"{customer}: suppressed on {where}"
-            if told["changed"]
-            else f"{customer}: was suppressed on {where} already"
-        )
-
-
-def _say_doubts(ws: Workspace, customer: str, topic: str) -> bool:
-    """Warn of an id and a topic that nobody knows: what is recorded under a slip of the pen does nothing.
-
-    Gives whether the customer is loaded.
-    """
-    from flows.steps.suppress_customer import doubt_of_topic, is_loaded
-
-    known = is_loaded(ws, customer)
-    if not known:
-        warn(f"no customer {customer} is loaded; it is done all the same: check that the id is the right one")
-    if doubt := doubt_of_topic(ws, topic):
-        warn(doubt)
-    return known
-
-
-def _import_suppressions(  # noqa: PLR0913 - handed through from the command
-    word: str,
-    files: list[Path],
-    renames: list[str],
-    reason: str,
-    by: str | None,
-    workspace: Path | None,
-    now: str | None,
-    *,
-    as_json: bool,
-) -> None:
-    if word != "import":
-        raise typer.BadParameter(
-            f'"{word}" and files: expected retain suppress CUSTOMER, or retain suppress import FILE...'
-        )
     from flows.steps.suppress_customer import import_suppressions
 
-    with opened(workspace) as ws:
-        done = import_suppressions(
-            ws, files, renames=pairs_of(renames), reason=reason, by=by or ws.settings.operator, now=instant(now)
+    narrowed = (channel, topic) != ("all", "all")
+    if everything and narrowed:
+        raise typer.BadParameter("--all says every channel and every topic; leave --channel and --topic out")
+    if _is_of_lists(customer, files, scoped=narrowed or everything or release):
+        names = renamed(renames)
+        with opened(workspace, by=by) as ws:
+            who = ws.settings.operator
+            done = import_suppressions(ws, files or [], renames=names, reason=reason, by=who, now=instant(now))
+        _show("suppressions", done, as_json=as_json)
+        return
+    scope = {"customer_id": customer, "channel": channel, "topic": topic}
+    with opened(workspace, by=by) as ws:
+        told = _release(ws, scope, instant(now)) if release else _suppress(ws, scope, reason, instant(now))
+        known = warn_of_stranger(ws, customer)
+        warn_of_topic(ws, topic)
+    if as_json:
+        print_json({**scope, **told, "loaded": known})
+    else:
+        _say_suppressed(scope, told)
+
+
+def _is_of_lists(word: str, files: list[Path] | None, *, scoped: bool) -> bool:
+    """Whether lists are imported. Raises typer.BadParameter where the words fit neither a customer nor lists."""
+    if files and word != "import":
+        raise typer.BadParameter(
+            f'"{word}" and files: expected retain suppress CUSTOMER, or retain suppress import FILE'
         )
-    _show("suppressions", done, as_json=as_json)
+    if word == "import" and not files:
+        raise typer.BadParameter("name at least one file: retain suppress import FILE")
+    if files and scoped:
+        raise typer.BadParameter(
+            "lists are suppressed, and say channel and topic in columns of theirs; leave --channel, --topic, --all and "
+            "--release out"
+        )
+    return bool(files)
+
+
+def _suppress(ws: Workspace, scope: dict[str, str], reason: str, at: datetime) -> dict[str, Any]:
+    from flows.steps.suppress_customer import suppress_customer
+
+    return {"changed": suppress_customer(ws, **scope, reason=reason, by=ws.settings.operator, at=at), "reason": reason}
+
+
+def _release(ws: Workspace, scope: dict[str, str], at: datetime) -> dict[str, Any]:
+    from flows.steps.suppress_customer import release_customer
+
+    n = release_customer(ws, **scope, by=ws.settings.operator, at=at)
+    return {"changed": n > 0, "released": n}
+
+
+def _say_suppressed(scope: dict[str, str], told: dict[str, Any]) -> None:
+    where = scope["channel"] if scope["topic"] == "all" else f"{scope['channel']} about {scope['topic']}"
+    if "released" in told:
+        done = f"released on {where}" if told["changed"] else f"nothing was suppressed on {where}"
+    else:
+        done = f"suppressed on {where}" if told["changed"] else f"was suppressed on {where} already"
+    say(f"{scope['customer_id']}: {done}")
 
 
 @consents.command("import")
 def import_(
-    files: FilesArgument,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="CSV or Parquet files.")],
     renames: MapOption = None,
     source: Annotated[
         str | None,
@@ -162,15 +158,10 @@ def import_(
     """
     from flows.steps.import_consents import import_consents
 
-    with opened(workspace) as ws:
-        done = import_consents(
-            ws,
-            files,
-            renames=pairs_of(renames or []),
-            source=source,
-            by=by or ws.settings.operator,
-            now=instant(now),
-        )
+    names = renamed(renames)
+    with opened(workspace, by=by) as ws:
+        who = ws.settings.operator
+        done = import_consents(ws, files, renames=names, source=source, by=who, now=instant(now))
     _show("consents", done, as_json=as_json)
 
 
@@ -191,10 +182,11 @@ def record(  # noqa: PLR0913 - each is an option of the command line
     from flows.steps.import_consents import record_consent
     from warehouse.ledger.consents import Statement
 
-    with opened(workspace) as ws:
+    with opened(workspace, by=by) as ws:
         said = Statement(customer, channel, given, instant(now), source, wording, topic)
-        new = record_consent(ws, said, by=by or ws.settings.operator)
-        _say_doubts(ws, customer, topic)
+        new = record_consent(ws, said, by=ws.settings.operator)
+        warn_of_stranger(ws, customer)
+        warn_of_topic(ws, topic)
     if as_json:
         print_json({"customer_id": customer, "channel": channel, "topic": topic, "given": given, "changed": new})
     else:
@@ -210,7 +202,7 @@ def erase(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase a customer: no address, no row and no id is left, for good.
+    """Erase a customer for good: no address, row or id is left.
 
     Kept are counts, purchases without a name, and keyed hashes by which the addresses stay out for ever. In a
     warehouse that retain only reads you delete the rows yourself: it prints how, and keeps the customer out at once.
@@ -221,8 +213,8 @@ def erase(
         typer.confirm(f"Erase {customer} for good?", abort=True)
     from flows.steps.erase_customer import erase_customer
 
-    with opened(workspace) as ws:
-        done = erase_customer(ws, customer, by=by or ws.settings.operator, at=instant(now))
+    with opened(workspace, by=by) as ws:
+        done = erase_customer(ws, customer, by=ws.settings.operator, at=instant(now))
     if not done.known:
         warn(f"no customer {customer} was found; the id is kept out from now on: check that it is the right one")
     if as_json:
@@ -248,8 +240,10 @@ def export(
     """
     from flows.steps.export_customer import export_customer
 
-    with opened(workspace) as ws:
-        told = export_customer(ws, customer, by=by or ws.settings.operator, at=instant(now))
+    with opened(workspace, by=by) as ws:
+        told = export_customer(ws, customer, by=ws.settings.operator, at=instant(now))
+    if not told["facts"]["customers"]:
+        warn(f"no customer {customer} is loaded: check that the id is the right one")
     if out is None:
         print_json(told)
         return

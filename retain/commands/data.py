@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import JsonOption, MapOption, NowOption, WorkspaceOption, instant, renamed
 from retain.printing import print_json, print_table, progress_bar, say, warn
 
 if TYPE_CHECKING:
@@ -26,10 +26,7 @@ def register(app: typer.Typer) -> None:
 def load(
     table: Annotated[str, typer.Argument(metavar="customers|orders|events", help="What the files hold.")],
     files: Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="CSV or Parquet files.")] = None,
-    renames: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="THEIRS=OURS", help="A column of the file that bears another name."),
-    ] = None,
+    renames: MapOption = None,
     from_orders: Annotated[
         bool,
         typer.Option(
@@ -52,12 +49,12 @@ def load(
         raise typer.BadParameter("only customers can be derived: retain load customers --from-orders FILE...")
     if not files and not from_orders:
         raise typer.BadParameter(f"name at least one file: retain load {table} FILE...")
-    pairs = pairs_of(renames or [])
+    columns = renamed(renames)
     with opened(workspace) as ws, progress_bar(f"load {table}", quiet=as_json) as progress:
         if from_orders:
-            summary = load_customers_from_orders(ws, files or [], renames=pairs, now=instant(now))
+            summary = load_customers_from_orders(ws, files or [], renames=columns, now=instant(now))
         else:
-            summary = load_facts(ws, table, files or [], renames=pairs, now=instant(now), progress=progress)
+            summary = load_facts(ws, table, files or [], renames=columns, now=instant(now), progress=progress)
     for text in summary.warnings:
         warn(text)
     if as_json:
@@ -86,10 +83,8 @@ def features(
         if as_json:
             print_json({"features": listed})
         else:
-            columns = ("feature", "kind", "unit", "definition")
-            print_table(
-                columns, [[str(entry[name.replace("feature", "name")]) for name in columns] for entry in listed]
-            )
+            rows = [[str(entry[key]) for key in ("name", "kind", "unit", "definition")] for entry in listed]
+            print_table(("feature", "kind", "unit", "definition"), rows)
         return
     with opened(workspace) as ws:
         values = values_of(ws, customer, as_of=instant(now))
@@ -97,19 +92,6 @@ def features(
         print_json({"customer_id": customer, "features": values})
     else:
         print_table(("feature", "value"), list(values.items()), title=customer)
-
-
-def pairs_of(renames: list[str]) -> dict[str, str]:
-    """Ours -> theirs, out of texts THEIRS=OURS. Raises typer.BadParameter for one that is none."""
-    pairs: dict[str, str] = {}
-    for text in renames:
-        theirs, separator, ours = text.partition("=")
-        if not (theirs and separator and ours):
-            raise typer.BadParameter(
-                f'"{text}" cannot be read; expected THEIRS=OURS such as id=order_id', param_hint="--map"
-            )
-        pairs[ours] = theirs
-    return pairs
 
 
 def _show(summary: LoadSummary) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from retain.commands.operation import ReasonOption
+from retain.doubts import warn_of_stranger
 from retain.opening import opened
-from retain.options import ByOption, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import ByOption, CustomerArgument, JsonOption, NowOption, ReasonOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, say
 from retain.stock import show_stock
 
@@ -22,7 +22,7 @@ codes = typer.Typer(
 
 points = typer.Typer(
     name="points",
-    help="Loyalty points of offers: post what was earned, see a balance, hand them on.",
+    help="Loyalty points: post what was earned, see a balance, hand on.",
     no_args_is_help=True,
 )
 
@@ -47,7 +47,7 @@ def import_(
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="DAY", help="The last day on which the shop takes them.")
     ] = None,
-    by: ByOption = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -58,8 +58,9 @@ def import_(
     """
     from flows.steps.import_codes import import_code_file
 
-    with opened(workspace) as ws:
-        done = import_code_file(ws, pool, file, expires_on=_day(expires), now=instant(now), actor=by)
+    with opened(workspace, by=by) as ws:
+        actor = ws.settings.operator
+        done = import_code_file(ws, pool, file, expires_on=_day(expires), now=instant(now), actor=actor)
     counts = {"added": done.added, "known": done.known, "repeated": done.repeated}
     if as_json:
         print_json({"pool": pool, **counts})
@@ -86,7 +87,7 @@ def list_(workspace: WorkspaceOption = None, now: NowOption = None, as_json: Jso
 
 def release(
     pool: PoolArgument,
-    by: ByOption = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -98,8 +99,8 @@ def release(
     """
     from flows.steps.import_codes import release_codes
 
-    with opened(workspace) as ws:
-        released = release_codes(ws, pool, now=instant(now), actor=by)
+    with opened(workspace, by=by) as ws:
+        released = release_codes(ws, pool, now=instant(now), actor=ws.settings.operator)
     if as_json:
         print_json({"pool": pool, "released": released})
     else:
@@ -112,7 +113,7 @@ def check(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell whether a code is one of ours, of which offer, and whether it still holds.
+    """Tell whether a code is one of ours, and still holds.
 
     Exit code 1 where it is not, or holds no more: a till can ask.
     """
@@ -177,20 +178,22 @@ def balance(
 def freeze(
     customer: CustomerArgument,
     release: Annotated[bool, typer.Option("--release", help="Let the points go on again.")] = False,
-    by: ByOption = "operator",
+    by: ByOption = None,
     reason: ReasonOption = "by hand",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Freeze a customer's points: nothing is posted or exported until they go on.
+    """Freeze a customer's points until they go on again.
 
-    What was earned meanwhile is posted afterwards.
+    Nothing is posted or exported; what was earned meanwhile is posted afterwards.
     """
     from flows.steps.post_points import freeze_points
 
-    with opened(workspace) as ws:
-        changed = freeze_points(ws, customer, frozen=not release, by=by, reason=reason, now=instant(now))
+    with opened(workspace, by=by) as ws:
+        who = ws.settings.operator
+        changed = freeze_points(ws, customer, frozen=not release, by=who, reason=reason, now=instant(now))
+        warn_of_stranger(ws, customer)
     if as_json:
         print_json({"customer_id": customer, "frozen": not release, "changed": changed})
         return
@@ -200,19 +203,20 @@ def freeze(
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A new CSV file.")],
-    by: ByOption = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the points that were not handed on yet, for the company's loyalty system.
+    """Write the points not handed on yet to a file.
 
-    Every posting is in exactly one file. After a crash the same command finishes the same file.
+    For the company's loyalty system. Every posting is in exactly one file. After a crash the same command finishes the
+    same file.
     """
     from flows.steps.export_points import export_points
 
-    with opened(workspace) as ws:
-        done = export_points(ws, file, now=instant(now), actor=by)
+    with opened(workspace, by=by) as ws:
+        done = export_points(ws, file, now=instant(now), actor=ws.settings.operator)
     if as_json:
         print_json(done)
     else:

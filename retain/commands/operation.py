@@ -7,11 +7,19 @@ from typing import Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import ByOption, CampaignArgument, CustomerArgument, JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import (
+    ByOption,
+    CampaignArgument,
+    CustomerArgument,
+    JsonOption,
+    NowOption,
+    ReasonOption,
+    WorkspaceOption,
+    instant,
+)
 from retain.printing import print_json, print_table, progress_bar, say, warn
 from retain.stock import show_stock
 
-ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is recorded.")]
 FATES = ("planned", "sent", "failed", "skipped", "in_doubt", "pending")
 
 
@@ -103,20 +111,21 @@ def status(
 
 def pause(
     campaign: CampaignArgument,
-    by: ByOption = "operator",
+    by: ByOption = None,
     reason: ReasonOption = "by hand",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop a campaign's messages at once ("*": all campaigns'; "CAMPAIGN/email" or "*/email": those of one channel).
+    """Stop a campaign's messages at once.
 
-    Nothing is lost: `retain resume` lets them go on.
+    "*" stops all campaigns, "CAMPAIGN/email" and "*/email" one channel. Nothing is lost: `retain resume` lets them
+    leave again.
     """
     from flows.steps.pause_campaign import pause_campaign
 
-    with opened(workspace) as ws:
-        changed = pause_campaign(ws, campaign, by=by, reason=reason, at=instant(now))
+    with opened(workspace, by=by) as ws:
+        changed = pause_campaign(ws, campaign, by=ws.settings.operator, reason=reason, at=instant(now))
     if as_json:
         print_json({"campaign": campaign, "paused": True, "changed": changed})
     else:
@@ -125,17 +134,20 @@ def pause(
 
 def resume(
     campaign: CampaignArgument,
-    by: ByOption = "operator",
+    by: ByOption = None,
     reason: ReasonOption = "by hand",
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let a paused campaign's messages leave again; name what `retain status` shows ("*", "CAMPAIGN/email")."""
+    """Let a paused campaign's messages leave again.
+
+    Name what `retain status` shows: the campaign, "*", "CAMPAIGN/email".
+    """
     from flows.steps.pause_campaign import resume_campaign
 
-    with opened(workspace) as ws:
-        changed = resume_campaign(ws, campaign, by=by, reason=reason, at=instant(now))
+    with opened(workspace, by=by) as ws:
+        changed = resume_campaign(ws, campaign, by=ws.settings.operator, reason=reason, at=instant(now))
     if as_json:
         print_json({"campaign": campaign, "paused": False, "changed": changed})
     else:

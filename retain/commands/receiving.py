@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from retain.opening import opened
-from retain.options import JsonOption, NowOption, WorkspaceOption, instant
+from retain.options import ByOption, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import print_json, print_table, say
 
 
@@ -26,10 +26,11 @@ def receive(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Record provider events from a file, such as those missed while `retain serve` was down.
+    """Record provider events from a file.
 
-    SendGrid's events as its webhook sends them; Twilio's callbacks as objects of their fields, with our message key as
-    "m"; inbound SMS likewise. A file is taken as often as you like: what is known already changes nothing.
+    Such as those missed while `retain serve` was down: SendGrid's events as its webhook sends them; Twilio's callbacks
+    as objects of their fields, with our message key as "m"; inbound SMS likewise. A file is taken as often as you like:
+    what is known already changes nothing.
     """
     from flows.steps.replay_events import replay_events
 
@@ -46,7 +47,7 @@ def resolve(
         str, typer.Argument(metavar="MESSAGE_KEY", help="EXPERIMENT/CUSTOMER/STEP, as `retain explain` tells it.")
     ],
     outcome: Annotated[str, typer.Argument(metavar="OUTCOME", help="sent or failed.")],
-    by: Annotated[str, typer.Option("--by", metavar="WHO", help="Who does this; it is recorded.")] = "operator",
+    by: ByOption = None,
     workspace: WorkspaceOption = None,
     now: NowOption = None,
     as_json: JsonOption = False,
@@ -58,8 +59,8 @@ def resolve(
     """
     from flows.steps.resolve_message import resolve_message
 
-    with opened(workspace) as ws:
-        resolve_message(ws, message_key, outcome, by=by, at=instant(now))
+    with opened(workspace, by=by) as ws:
+        resolve_message(ws, message_key, outcome, by=ws.settings.operator, at=instant(now))
     if as_json:
         print_json({"message_key": message_key, "state": outcome})
     else:

@@ -63,6 +63,17 @@ def test_tokens_and_codes_are_printed_for_approvers_alone(large: Path, retain: C
     codes = retain("approvals", "--codes-of", "ana").out
     assert "back" in codes
     assert token not in codes
+    assert retain("approvals", "--token-of", "ana", "--json").json == {"approver": "ana", "token": token}
+    told = retain("approvals", "--codes-of", "ana", "--json").json["codes"]
+    assert [(code["campaign"], code["as_of"], code["code"] in codes) for code in told] == [("back", AS_OF, True)]
+
+
+def test_the_setting_says_who_asked_where_by_does_not(
+    large: Path, retain: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETAIN_OPERATOR", "olga")
+    retain("run", "back", "--as-of", AS_OF)
+    assert retain("approvals", "--json").json["launches"][0]["requested_by"] == "olga"
 
 
 def test_before_any_large_launch_there_is_nothing_to_list(large: Path, retain: Cli) -> None:

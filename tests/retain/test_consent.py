@@ -52,8 +52,10 @@ def test_a_topic_and_a_customer_that_nobody_knows_are_warned_of(shop: Path, reta
         (("c1", "--all", "--channel", "sms"), "--all"),
         (("import",), "at least one file"),
         ((" ",), "the id of a customer"),
-        (("c1", "list.csv"), "retain suppress import"),
+        (("c1", "list.csv"), "suppress import FILE"),
         (("import", "missing.csv"), "file not found"),
+        (("import", "list.csv", "--release"), "leave --channel, --topic, --all and --release out"),
+        (("import", "list.csv", "--channel", "sms"), "say channel and topic in columns"),
     ],
 )
 def test_what_cannot_be_suppressed_is_told(retain: Cli, words: tuple[str, ...], said: str) -> None:
@@ -90,6 +92,12 @@ def test_an_export_is_one_object_or_a_file_for_its_owner_only(shop: Path, retain
     assert retain("export", who, "--out", path, "--json").json == {"customer_id": who, "file": str(path)}
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert json.loads(path.read_text(encoding="utf-8"))["exported_by"] == "operator"
+
+
+def test_an_export_of_nobody_is_warned_of(retain: Cli) -> None:
+    told = retain("export", "c1")
+    assert told.json["facts"]["customers"] == []
+    assert "no customer c1 is loaded: check that the id is the right one" in told.err
 
 
 def test_an_erasure_asks_and_says_what_it_did(shop: Path, retain: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

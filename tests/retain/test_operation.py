@@ -66,6 +66,14 @@ def test_nothing_leaves_while_paused(queued: Path, retain: Cli) -> None:
     assert retain("deliver", "--now", NOON, "--json").json["sent"] > 0
 
 
+def test_the_setting_says_who_paused_where_by_does_not(
+    queued: Path, retain: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETAIN_OPERATOR", "ben")
+    retain("pause", CAMPAIGN)
+    assert f"{CAMPAIGN} is paused by ben since" in retain("status").err
+
+
 def test_switches_speak_json(shop: Path, retain: Cli) -> None:
     assert retain("pause", "*", "--json").json == {"campaign": "*", "paused": True, "changed": True}
     assert retain("resume", "*", "--json").json == {"campaign": "*", "paused": False, "changed": True}
