@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import sqlalchemy as sa
 
 from warehouse.facts.errors import FactsError
-from warehouse.facts.frames import fetch_frame, fetch_frames
+from warehouse.facts.frames import fetch_frame, fetch_frames, fetch_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 LISTED: Final = 5_000
 """Customers asked for by one IN list."""
+FEW: Final = 200
+"""Customers up to whom a list is cheaper than a table of the cohort, where an engine takes both."""
 FETCHED: Final = 50_000
 """Rows that come at a time when everybody's are read."""
 
@@ -83,39 +86,73 @@ def joined_rows(
     that of the engine. An engine that cannot take the cohort is asked for LISTED customers at a time, or, for sums over
     a larger cohort, once for everybody's, of which those of strangers are dropped as they come.
     """
-    if facts.engine.dialect.name == "duckdb":
-        yield _registered(facts, cohort, table, columns, condition, grouped=grouped)
+    statement = _joined(facts, cohort, table, columns, condition, grouped=grouped)
+    if _is_registered(facts, cohort):
+        with _registered(facts, cohort) as connection:
+            yield fetch_frame(connection, statement)
         return
     ids: list[str] = cohort.ids.to_pylist()
     places = {customer_id: place for place, customer_id in enumerate(ids)}
-    statement = sa.select(table.c.customer_id, *columns).where(condition)
-    if grouped:
-        statement = statement.group_by(table.c.customer_id)
     with facts.connection() as connection:
         if grouped and len(ids) > LISTED:
             frames = fetch_frames(connection, statement, FETCHED)
         else:
-            lists = (ids[start : start + LISTED] for start in range(0, len(ids), LISTED))
-            frames = (fetch_frame(connection, statement.where(table.c.customer_id.in_(some))) for some in lists)
+            frames = (fetch_frame(connection, part) for part in _of_lists(statement, table, ids))
         for frame in frames:
             known = frame[frame["customer_id"].isin(places)]
             units = known["customer_id"].map(places).astype("int64")
             yield known.drop(columns="customer_id").assign(unit=units)
 
 
-def _registered(
+def joined_values(
+    facts: Facts, cohort: Cohort, table: sa.FromClause, columns: Sequence[Any], condition: Any
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """`joined_rows`, not grouped, as plain values: the unit and the values of the columns."""
+    statement = _joined(facts, cohort, table, columns, condition, grouped=False)
+    if _is_registered(facts, cohort):
+        with _registered(facts, cohort) as connection:
+            rows = fetch_rows(connection, statement)
+        yield from ((row[0], row[1:]) for row in rows)
+        return
+    ids: list[str] = cohort.ids.to_pylist()
+    places = {customer_id: place for place, customer_id in enumerate(ids)}
+    with facts.connection() as connection:
+        for part in _of_lists(statement, table, ids):
+            yield from ((places[row[0]], row[1:]) for row in fetch_rows(connection, part))
+
+
+def _is_registered(facts: Facts, cohort: Cohort) -> bool:
+    """Whether the engine gets the cohort as a table; of few customers a list is cheaper."""
+    return facts.engine.dialect.name == "duckdb" and len(cohort.ids) > FEW
+
+
+def _joined(
     facts: Facts, cohort: Cohort, table: sa.FromClause, columns: Sequence[Any], condition: Any, *, grouped: bool
-) -> pd.DataFrame:
+) -> sa.Select[Any]:
+    """The rows with their unit where the cohort is registered, else everybody's with the customer's id."""
+    key: Any = table.c.customer_id
+    source: sa.FromClause = table
+    if _is_registered(facts, cohort):
+        key, source = _REGISTERED.c.unit, _REGISTERED.join(table, key == _REGISTERED.c.customer_id)
+    statement = sa.select(key, *columns).select_from(source).where(condition)
+    return statement.group_by(key) if grouped else statement
+
+
+def _of_lists(statement: sa.Select[Any], table: sa.FromClause, ids: Sequence[str]) -> Iterator[sa.Select[Any]]:
+    """The statement for LISTED customers at a time."""
+    for start in range(0, len(ids), LISTED):
+        yield statement.where(table.c.customer_id.in_(ids[start : start + LISTED]))
+
+
+@contextmanager
+def _registered(facts: Facts, cohort: Cohort) -> Iterator[sa.Connection]:
+    """A connection that has the cohort as a table."""
     units = pa.array(np.arange(len(cohort.ids), dtype=np.int32))
     rows = pa.table({"customer_id": cohort.ids, "unit": units})
-    joined = _REGISTERED.join(table, table.c.customer_id == _REGISTERED.c.customer_id)
-    statement = sa.select(_REGISTERED.c.unit, *columns).select_from(joined).where(condition)
-    if grouped:
-        statement = statement.group_by(_REGISTERED.c.unit)
     with facts.connection() as connection:
         driver: Any = connection.connection.dbapi_connection
         driver.register(_REGISTERED.name, rows)
         try:
-            return fetch_frame(connection, statement)
+            yield connection
         finally:
             driver.unregister(_REGISTERED.name)

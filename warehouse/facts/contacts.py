@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from warehouse.facts.cohorts import Cohort, joined_rows
+from warehouse.facts.cohorts import Cohort, joined_values
 from warehouse.facts.schema import ADDRESS_COLUMNS, SCHEMAS, TABLES
 
 if TYPE_CHECKING:
@@ -47,13 +47,10 @@ def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Con
     ids = cohort.ids.to_pylist()
     customers = facts.tables.customers
     columns = [column for column in customers.c if column.name != "customer_id"]
+    names = [column.name for column in columns]
     found: dict[str, Contact] = {}
-    for frame in joined_rows(facts, cohort, customers, columns, sa.true(), grouped=False):
-        names = list(frame.columns)
-        for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None):
-            values = dict(zip(names, row, strict=True))
-            customer_id = ids[values.pop("unit")]
-            found[customer_id] = _contact(customer_id, values)
+    for unit, row in joined_values(facts, cohort, customers, columns, sa.true()):
+        found[ids[unit]] = _contact(ids[unit], dict(zip(names, row, strict=True)))
     return {customer_id: found[customer_id] for customer_id in dict.fromkeys(customer_ids) if customer_id in found}
 
 
@@ -111,11 +108,8 @@ def _values(
         return
     cohort = Cohort.of(customer_ids)
     ids = cohort.ids.to_pylist()
-    for frame in joined_rows(facts, cohort, facts.tables.customers, columns, condition, grouped=False):
-        units = frame.pop("unit").tolist()
-        rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False, name=None)
-        for unit, row in zip(units, rows, strict=True):
-            yield ids[unit], row
+    for unit, row in joined_values(facts, cohort, facts.tables.customers, columns, condition):
+        yield ids[unit], row
 
 
 def _contact(customer_id: str, values: dict[str, Any]) -> Contact:
@@ -129,7 +123,5 @@ def _contact(customer_id: str, values: dict[str, Any]) -> Contact:
 
 
 def _plain(value: Any) -> object:
-    """A value as templates show it: instants as datetime, whole numbers without a point."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value.to_pydatetime() if hasattr(value, "to_pydatetime") else value
+    """A value as templates show it: whole numbers without a point."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

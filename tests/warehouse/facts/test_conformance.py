@@ -14,6 +14,7 @@ import pytest
 
 from campaigns.features import known_kinds
 from campaigns.segment import parse_segment
+from warehouse.facts import cohorts
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.features import MODELLED, FeatureOptions
 from warehouse.facts.outcomes import first_purchase_days, outcome_rows, purchased_since, wave_moments
@@ -408,7 +409,11 @@ def test_days_to_the_first_purchase(facts: Facts, shop: Any) -> None:
 # --- contacts -------------------------------------------------------------------------------------------------------
 
 
-def test_contacts_are_the_profile_without_showing_addresses(facts: Facts, shop: Any) -> None:
+@pytest.mark.parametrize("few", [cohorts.FEW, 0])
+def test_contacts_are_the_profile_without_showing_addresses(
+    facts: Facts, shop: Any, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(cohorts, "FEW", few)  # as a list, and as a table of the cohort
     ids = [c["customer_id"] for c in shop.customers[:40]]
     found = look_up_contacts(facts, [*ids, "nobody", ids[0]])
     assert list(found) == ids
