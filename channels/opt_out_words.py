@@ -53,7 +53,8 @@ HELP: Final[frozenset[str]] = frozenset(
 
 _FIRST: Final = frozenset({"stop", "stopall", "unsubscribe", "stopp", "arret", "optout", "unsub"})
 """A message that begins with one of these asks to stop, whatever follows ("stop texting me")."""
-_WITHIN: Final = ("退订", "退訂", "拒收", "取消订阅", "取消訂閱")
+_WITHIN: Final = ("unsubscribe", "opt out", "退订", "退訂", "拒收", "取消订阅", "取消訂閱")
+"""Whatever else a message says, with one of these in it it asks to stop ("i want to unsubscribe")."""
 _POLITE: Final = frozenset({"please", "pls", "plz", "thanks", "thx", "now", "svp", "bitte", "por", "favor", "merci"})
 
 

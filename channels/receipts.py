@@ -28,6 +28,7 @@ SuppressReason = Literal["stop", "unsubscribe", "complaint", "bounce"]
 
 _LONGEST: Final = 512
 _OPTED_OUT: Final = "21610"
+_UNSTORED: Final = re.compile("[\0\ud800-\udfff]")
 _SID: Final = re.compile(r"[A-Z]{2}\w{1,62}", re.ASCII)
 _ERROR_CODE: Final = re.compile(r"[\w.-]{1,20}")
 
@@ -172,7 +173,7 @@ def twilio_receipt(fields: Mapping[str, str], *, message_key: str | None) -> Rec
         event=status,
         event_key=f"twilio:{sid}:{status}",
         state=state,
-        message_key=message_key,
+        message_key=_short(message_key),
         provider_id=sid,
         reason=status if failed else None,
         code=code if failed and code is not None and _ERROR_CODE.fullmatch(code) else None,
@@ -254,7 +255,8 @@ class _Fields(dict[str, list[str]]):
 
 
 def _address(channel: Channel, value: Any) -> Address | None:
-    return Address(channel, value) if isinstance(value, str) and value and len(value) <= _LONGEST else None
+    told = _short(value)
+    return None if told is None else Address(channel, told)
 
 
 def _sendgrid_suppress(kind: str, event: Mapping[str, Any]) -> SuppressReason | None:
@@ -272,7 +274,7 @@ def _event_id(event: Mapping[str, Any]) -> str:
     if given is not None:
         return given
     text = json.dumps(event, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _ecdsa_agrees(public_key: str, text: str, signature: str, timestamp: str) -> bool:
@@ -336,4 +338,5 @@ def _instant(seconds: object) -> datetime | None:
 
 
 def _short(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST else None
+    """A text that can be one of our keys, or a provider's id; what no database takes is none."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST and not _UNSTORED.search(value) else None

@@ -219,6 +219,8 @@ def test_an_answer_is_twiml_with_its_text_escaped() -> None:
         "СТОП",
         "「退订」",
         "请退订",
+        "I want to unsubscribe",
+        "opt-out from this, now",
     ],
 )
 def test_words_that_end_messages(text: str) -> None:
@@ -372,6 +374,18 @@ def test_events_that_say_nothing_are_counted_and_odd_ones_do_no_harm() -> None:
     assert (receipts[0].message_key, receipts[0].provider_id, receipts[0].at) == (None, None, None)
     assert receipts[0].event_key == sendgrid_receipts([odd])[0][0].event_key
     assert sendgrid_receipts([event("open", timestamp="x"), event("open", timestamp=1e300)])[0][1].at is None
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_no_database_takes_names_nothing_and_spoils_no_other_event(text: str) -> None:
+    """Others may send by the same account: one event of theirs must not have a whole webhook refused for ever."""
+    odd = event("spamreport", message_key=text, sg_event_id=text, sg_message_id=text, email=text)
+    [receipt] = sendgrid_receipts([odd])[0]
+    assert (receipt.message_key, receipt.provider_id, receipt.address) == (None, None, None)
+    assert receipt.event_key.isascii()
+    callback = twilio_receipt({"MessageSid": "SM1", "MessageStatus": "sent"}, message_key=text)
+    assert callback is not None
+    assert callback.message_key is None
 
 
 @pytest.mark.parametrize(

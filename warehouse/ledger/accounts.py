@@ -112,11 +112,14 @@ def learn(ledger: Ledger, account: str, news: News, *, now: datetime) -> None:
 
 
 def resting_accounts(tx: sa.Connection, accounts: Iterable[str], *, now: datetime) -> dict[str, str]:
-    """Those of the accounts that do not work, or that asked to be left alone: account -> why."""
+    """Those of the accounts that do not work, or that asked to be left alone: account -> why.
+
+    One whose rest is over is none of them: its next message tries it.
+    """
     told = {}
     for name in accounts:
         found = _read(tx, name, now)
-        if found.breaker.state != "closed":
+        if not found.breaker.may_ask(now_s=now.timestamp()):
             told[name] = found.breaker.reason or "resting"
         elif _is_paused(found, now):
             told[name] = _pause_told(found)

@@ -83,6 +83,17 @@ def test_an_account_that_fails_rests_for_every_worker_and_is_tried_with_one_mess
     assert pace.room() == other.room() == {"sms": None}
 
 
+def test_an_account_rests_no_longer_than_its_rest(ledger: Ledger) -> None:
+    """Nothing is due: nobody tries it, and nobody calls it resting for ever."""
+    time = Time(START)
+    pace = pace_of(ledger, time, sms=None)
+    pace.learn("sms", said([message(0)], "transient", code="20003", reason="the account", action="halt"))
+    assert pace.resting() == {"sms": "20003: the account"}
+    time.sleep(31)
+    assert pace.resting() == {}
+    assert pace.room() == {"sms": 1}
+
+
 def test_a_probe_whose_message_may_not_leave_is_made_with_the_next(ledger: Ledger) -> None:
     time = Time(START)
     pace = pace_of(ledger, time, sms=None)
