@@ -106,6 +106,8 @@ class Plan:
     """customer_id, step, channel, zones, at: what control would be sent, were it no control; it counts against caps."""
     zone_sources: Mapping[str, int]
     message_cost: float
+    fallback_cost: float
+    """What sending would cost beside that if no message but the last of every step's channels arrived."""
     discount_liability: float
     promised: pd.DataFrame
     """arm, offer (NAME, or NAME/TIER), customers, cost: what is promised, and what it is expected to cost."""
@@ -167,6 +169,7 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
         withheld=_withheld(lay_out, rows, arms, units, rules),
         zone_sources=zones.sources,
         message_cost=float(messages["channel"].map(dict(rules.prices or {})).fillna(0.0).sum()),
+        fallback_cost=_fallback_cost(messages, rules),
         discount_liability=float(costs.sum()),
         promised=_count_promised(arms, offers, costs),
     )
@@ -252,6 +255,19 @@ def _count_promised(arms: NDArray[np.object_], offers: NDArray[np.object_], cost
 
 def _dearest(step: StepRule, prices: Mapping[str, float]) -> float:
     return max(prices.get(channel, 0.0) for channel in step.channels)
+
+
+def _fallback_cost(messages: pd.DataFrame, rules: PlanRules) -> float:
+    """What all channels that the messages have left would cost together, whether or not everybody has an address."""
+    prices = rules.prices or {}
+    left = {
+        (arm.name, step.number or number, channel): sum(prices.get(other, 0.0) for other in step.channels[place:])
+        for arm in rules.arms
+        for number, step in enumerate(arm.steps, start=1)
+        for place, channel in enumerate(step.channels, start=1)
+    }
+    counts = messages.groupby(["arm", "step", "channel"]).size()
+    return float(sum(left[key] * n for key, n in counts.items()))
 
 
 class _Sheet(NamedTuple):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from campaigns.audience_sketch import moved_share, sketch_audience
 from campaigns.errors import CampaignError
-from campaigns.units import Money
 from warehouse.ledger.launches import Launch, LaunchAnswer, LaunchRequest, answer_launch, launches, request_launch
 
 if TYPE_CHECKING:
@@ -150,8 +149,13 @@ def limits_passed(ws: Workspace, plan: Plan) -> Iterator[str]:
         ("cost", limits.cost, plan.message_cost),
         ("discounts", limits.discounts, plan.discount_liability),
     ):
-        if limit is not None and _above(value, currency, limit):
-            yield f"{key} of {value:,.2f} {currency} is more than approval.{key} ({limit})"
+        if limit is None or value <= 0:
+            continue
+        amount = f"{key} of {value:,.2f} {currency}"
+        if currency != limit.currency:  # so a person looks at it
+            yield f"{amount} cannot be compared with approval.{key} ({limit}): it is in another currency"
+        elif Decimal(str(value)) > limit.amount:
+            yield f"{amount} is more than approval.{key} ({limit})"
 
 
 def _refuse_strangers(ws: Workspace, name: str) -> None:
@@ -177,11 +181,6 @@ def _find_request(ws: Workspace, campaign: str, as_of: datetime | None) -> Launc
 def _code(key: bytes, text: str) -> str:
     digest = hmac.new(key, text.encode(), hashlib.sha256).digest()
     return base64.b32encode(digest[:_TOKEN_BYTES]).decode()
-
-
-def _above(value: float, currency: str, limit: Money) -> bool:
-    """Whether an amount passes a limit; what is in another currency cannot be compared, so a person looks at it."""
-    return value > 0 and (currency != limit.currency or Decimal(str(value)) > limit.amount)
 
 
 def _extent(planned: PlannedCampaign) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def plan_campaign(
     _say_shares(summary, allocation)
     summary["power"] |= outlook.to_json()
     summary["codes"], short = describe_codes(ws, file, plan.messages, epoch, as_of=as_of)
-    passed = [f"the launch waits for a second person's approval: {reason}" for reason in limits_passed(ws, plan)]
+    passed = [f"the launch needs a second person's approval: {reason}" for reason in limits_passed(ws, plan)]
     summary["warnings"] += [*notes, *short, *passed]
     summary["hashes"]["content"] = content_hash(summary)
     return PlannedCampaign(file=file, design=design, epoch=epoch, plan=plan, allocation=allocation, summary=summary)
@@ -191,6 +191,7 @@ def _summarise(
         **describe_rules(plan),
         "cost": {
             "messages": f"{plan.message_cost:.2f} {currency}",
+            "fallbacks": f"{plan.fallback_cost:.2f} {currency}",
             "discounts": f"{plan.discount_liability:.2f} {currency}",
         },
         "offers": [

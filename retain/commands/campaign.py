@@ -129,7 +129,7 @@ def show_plan(summary: dict[str, Any]) -> None:
     _show_journey(summary["journey"])
     _show_allocation(summary["allocation"])
     power = summary["power"]
-    say(f"cost of sending {summary['cost']['messages']}, expected discounts {summary['cost']['discounts']}")
+    _show_cost(summary["cost"])
     _show_offers(summary)
     if power["baseline"] is not None:
         say(
@@ -149,6 +149,12 @@ def show_plan(summary: dict[str, Any]) -> None:
         say(f"by the segment's inflow all of them are measured in {power['days_to_decision']:,.0f} days")
     _show_zones(summary)
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
+
+
+def _show_cost(cost: dict[str, str]) -> None:
+    """What sending costs, beside that what the fallbacks could cost at most, and what the offers are expected to."""
+    more = "" if cost["fallbacks"].startswith("0.00 ") else f" (up to {cost['fallbacks']} more by fallbacks)"
+    say(f"cost of sending {cost['messages']}{more}, expected discounts {cost['discounts']}")
 
 
 def _show_journey(journey: dict[str, Any]) -> None:

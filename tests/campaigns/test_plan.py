@@ -65,6 +65,17 @@ def test_control_gets_no_message_and_every_other_arm_one_for_each_step() -> None
     assert not made.messages.duplicated(["customer_id", "step"]).any()
 
 
+def test_what_fallbacks_could_cost_is_told_beside_what_sending_costs() -> None:
+    wide = StepRule(("email", "push", "sms"), "hello", TIMING)
+    prices = {"sms": 0.05, "email": 0.001, "push": 0.01}
+    made = plan(people(10), arms=(ArmRule("mail", 1.0, (wide, EMAIL)),), control_share=0.0, prices=prices)
+    assert made.message_cost == pytest.approx(10 * 2 * 0.001)
+    assert made.fallback_cost == pytest.approx(10 * (0.01 + 0.05) + 10 * 0.05)
+    phones = people(10, has_email=False, has_push=False)
+    by_sms = plan(phones, arms=(ArmRule("mail", 1.0, (wide,)),), control_share=0.0, prices=prices)
+    assert by_sms.fallback_cost == 0.0  # nothing is left after the last channel
+
+
 def test_the_same_input_gives_the_same_plan() -> None:
     first, second = plan(people()), plan(people())
     pd.testing.assert_frame_equal(first.messages, second.messages)

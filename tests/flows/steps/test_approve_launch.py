@@ -59,7 +59,7 @@ def test_a_launch_below_every_limit_needs_nobody(shop: Shop, monday: datetime) -
         ({"recipients": 10}, "recipients are more than approval.recipients (10)"),
         ({"discounts": "1 EUR"}, "is more than approval.discounts (1 EUR)"),
         ({"cost": "0.01 EUR"}, "is more than approval.cost (0.01 EUR)"),
-        ({"cost": "9999 USD"}, "is more than approval.cost (9999 USD)"),  # another currency cannot be compared
+        ({"cost": "9999 USD"}, "cannot be compared with approval.cost (9999 USD): it is in another currency"),
     ],
 )
 def test_each_limit_makes_a_launch_wait(shop: Shop, monday: datetime, limits: dict[str, object], reason: str) -> None:
@@ -85,6 +85,7 @@ def test_an_approved_launch_is_carried_out_once(shop: Shop, monday: datetime) ->
     say(ws, monday, "ana", note="looked at it")
     applied = run(ws, monday)
     assert applied.launch.state == "approved"
+    assert not any("waits" in text for text in applied.warnings)
     assert n_assigned(ws) == 60
     assert run(ws, monday).already_applied
     (launched,) = list_launches(ws, "back")
