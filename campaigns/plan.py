@@ -266,8 +266,8 @@ def _fallback_cost(messages: pd.DataFrame, rules: PlanRules) -> float:
         for number, step in enumerate(arm.steps, start=1)
         for place, channel in enumerate(step.channels, start=1)
     }
-    counts = messages.groupby(["arm", "step", "channel"]).size()
-    return float(sum(left[key] * n for key, n in counts.items()))
+    counts = messages.groupby(["arm", "step", "channel"]).size().reset_index(name="n")
+    return float(sum(left[arm, step, channel] * n for arm, step, channel, n in counts.itertuples(index=False)))
 
 
 class _Sheet(NamedTuple):
