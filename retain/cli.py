@@ -18,8 +18,8 @@ from retain.commands import (
     experiment,
     offering,
     operation,
+    power,
     receiving,
-    statistics,
     workspace,
 )
 
@@ -37,10 +37,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (workspace, data, campaign, approving, operation, consent):
-    room.register(app)
-for room in (receiving, offering, experiment, analysis, statistics):
-    room.register(app)
+# as `retain --help` lists them: from the workspace to the result
+for commands in (
+    workspace,
+    data,
+    campaign,
+    approving,
+    operation,
+    consent,
+    receiving,
+    offering,
+    experiment,
+    power,
+    analysis,
+):
+    commands.register(app)
 
 
 def run(arguments: Sequence[str]) -> int:

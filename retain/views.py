@@ -46,9 +46,11 @@ def _show_survival(survival: Mapping[str, Any] | None) -> None:
 
 
 def _show_capped(capped: Mapping[str, Any] | None) -> None:
-    for row in capped["results"] if capped is not None else ():
+    if capped is None:
+        return
+    for row in capped["results"]:
         if row["difference"] is not None:
-            cap = f"capped at {cell(capped['caps'][row['metric']])}" if capped is not None else ""
+            cap = f"capped at {cell(capped['caps'][row['metric']])}"
             say(f"{row['arm']}: {row['metric']} {row['difference']:+.4g} {cap} (p = {cell(row['p_adjusted'])})")
 
 

@@ -11,6 +11,7 @@ import typer
 from retain.opening import opened
 from retain.options import CampaignArgument, JsonOption, NowOption, WorkspaceOption, instant
 from retain.printing import percent, print_json, print_table, say, warn
+from retain.results import show_results
 from retain.views import show_views
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def measure(
     now: NowOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a campaign's experiment against its control, or the whole programme against the global holdout.
+    """Measure a campaign against its control, or the whole programme.
 
-    Everybody assigned counts, whether or not a message arrived, once the outcome window has passed. Measuring decides
-    nothing.
+    The programme is measured against the global holdout. Everybody assigned counts, whether or not a message arrived,
+    once the outcome window has passed. Measuring decides nothing.
     """
     from flows.steps.measure_experiment import measure_experiment
 
@@ -56,7 +57,7 @@ def measure(
         _measure_programme(workspace, now, as_json, start, days)
         return
     if start is not None or days is not None:
-        raise typer.BadParameter("--from and --days are the window of --programme", param_hint="--from")
+        raise typer.BadParameter("--from and --days are the window of --programme; name no campaign, or leave them out")
     assert campaign is not None  # checked above
     with opened(workspace) as ws:
         measured = measure_experiment(ws, campaign, now=instant(now)).to_json()
@@ -171,25 +172,6 @@ def show_measurement(measured: dict[str, Any]) -> None:
     if measured["matures_at"] is not None and not any(arm["mature"] for arm in measured["arms"].values()):
         say(f"nothing is mature yet; the last run so far is on {measured['matures_at']}")
     show_results(measured["results"])
-
-
-def show_results(results: list[dict[str, Any]]) -> None:
-    """Print comparisons as a table."""
-    rows = [
-        [
-            result["metric"],
-            result["arm"],
-            result["arm_value"],
-            result["control_value"],
-            result["difference"],
-            "–" if result["low"] is None else f"{result['low']:+.4g} to {result['high']:+.4g}",
-            percent(result["relative_lift"], signed=True),
-            result["p_adjusted"],
-            result["method"] if result["status"] == "ok" else result["status"],
-        ]
-        for result in results
-    ]
-    print_table(("metric", "arm", "value", "control", "difference", "interval", "lift", "p", "method"), rows)
 
 
 def show_decision(decision: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""init, validate, preview, doctor and serve: a workspace, its files, its health, its pages."""
+"""init, demo, validate, preview, doctor and serve: a workspace, its files, its health, its pages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from retain.printing import print_json, print_table, say, warn
 def register(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command()(init)
+    app.command()(demo)
     app.command()(validate)
     app.command()(preview)
     app.command()(doctor)
@@ -37,6 +38,38 @@ def init(
         return
     say(f"{directory.resolve()}: {len(files)} files")
     say(f"next: put your customers in: retain load customers FILE --workspace {directory}")
+
+
+def demo(
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            "--workspace", "-w", metavar="DIR", help="Where to make the workspace.", show_default="a new directory"
+        ),
+    ] = None,
+    customers: Annotated[
+        int, typer.Option("--customers", metavar="N", min=100, help="How many customers to invent.")
+    ] = 20_000,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="The same seed gives the same world.")] = 7,
+    providers: Annotated[
+        str,
+        typer.Option(
+            "--providers",
+            metavar="NAME",
+            help="local writes the messages to files; simulated sends them over HTTP to a simulator on this machine.",
+        ),
+    ] = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole loop on invented customers.
+
+    Their true behaviour is known, and is shown beside what was measured. Needs no network, no account and no server.
+    """
+    from retain.demonstration import run_and_report
+
+    outcome = run_and_report(workspace, customers=customers, seed=seed, quiet=as_json, providers=providers)
+    if as_json:
+        print_json(outcome)
 
 
 def validate(

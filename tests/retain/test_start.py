@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -30,6 +31,15 @@ HEAVY = (
 COMMANDS = sorted(get_command(cli.app).commands)  # type: ignore[attr-defined]  # a group has commands
 
 
+def every_command() -> dict[str, Any]:
+    """Every command by its name, those of groups ("codes import") one by one."""
+    found: dict[str, Any] = {}
+    for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]  # a group has commands
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {verb}": one for verb, one in inner.items()}
+    return found
+
+
 def test_help_imports_nothing_heavy() -> None:
     """What makes `retain --help` fast; timing it would measure the machine."""
     program = (
@@ -51,6 +61,26 @@ def test_every_command_explains_itself(command: str, retain: Cli) -> None:
 def test_the_list_names_every_command(retain: Cli) -> None:
     listed = retain("-h").out
     assert all(f"\n  {command} " in listed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("words", [(), ("consent",), ("codes",), ("points",)])
+def test_what_a_command_does_is_read_in_the_list_to_its_end(words: tuple[str, ...], retain: Cli) -> None:
+    commands = retain(*words, "-h").out.split("Commands:\n")[1].splitlines()
+    assert [line for line in commands if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "power", "simulate"])
+def test_an_instant_that_cannot_be_read_is_said_of_the_option_it_came_with(
+    command: str, retain: Cli, shop: Path
+) -> None:
+    assert "Invalid value for --now" in retain(command, "x", "--now", "soon").err
+    assert "Invalid value for --as-of" in retain(command, "x", "--as-of", "soon", "--now", "2026-03-01").err
+
+
+def test_who_did_it_is_the_setting_wherever_nobody_is_named() -> None:
+    by = {name: one for name, command in every_command().items() for one in command.params if one.name == "by"}
+    assert len(by) > 10
+    assert [name for name, option in by.items() if option.show_default != "the setting operator"] == ["approve"]
 
 
 @pytest.mark.parametrize(
