@@ -42,6 +42,7 @@ from warehouse.ledger.outbox import (
     skip,
     sweep,
 )
+from warehouse.ledger.prices import price
 from warehouse.ledger.reputation import count_sent, count_troubles
 from warehouse.ledger.suppressions import suppress_many
 from warehouse.ledger.switches import switches
@@ -237,8 +238,30 @@ def _dispatch(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> No
     run.delivered.skipped.update(skipped.values())
     skip(ws.ledger, skipped, run.now, worker=run.worker, fence=fence)
     tries = {message.message_key: message.attempts + 1 for message in claimed}
+    ready = _within_budget(ws, run, ready, claimed)
     for channel in sorted({message.channel for message in ready}):
         _send_paced(ws, [message for message in ready if message.channel == channel], run, fence, tries)
+
+
+def _within_budget(
+    ws: Workspace, run: _Run, ready: Sequence[Outgoing], claimed: Sequence[ClaimedMessage]
+) -> list[Outgoing]:
+    """Write what costs more than planned, such as an SMS of three segments; give back what no budget carries then.
+
+    The next claim judges it at its price.
+    """
+    of = {message.message_key: message for message in claimed}
+    limits = {name: rules.max_cost_micros for name, rules in run.sending.rules.items()}
+    limited = [message for message in ready if limits.get(of[message.key].campaign) is not None]
+    costs = {m.key: cost for m in limited if (cost := cost_of(ws, m)).micros != of[m.key].cost_micros}
+    if not costs:
+        return list(ready)
+    fence = claimed[0].fence
+    used = price(ws.ledger, costs, run.worker, fence)
+    overdrawn = {name for name, spent in used.items() if spent > (limits[name] or 0)}
+    back = {message.key for message in limited if of[message.key].campaign in overdrawn}
+    release(ws.ledger, back, run.worker, fence, run.now, reason="costs_more")
+    return [message for message in ready if message.key not in back]
 
 
 def _look_at_clock(ws: Workspace, claimed: Sequence[ClaimedMessage], run: _Run) -> list[ClaimedMessage]:

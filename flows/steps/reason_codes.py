@@ -51,6 +51,7 @@ MESSAGE: Final[Mapping[str, str]] = {
     "held": "given back: the campaign's template or file is broken; it waits until somebody mends it",
     "account_resting": "given back: the provider's account is left alone for now",
     "released": "given back: it was no longer allowed to leave, or the worker stopped; it is looked at again",
+    "costs_more": "given back: it costs more than planned, and the budget is asked again at that price",
     "lease_ended": "the worker died: given back where nothing had left yet, in doubt where something may have",
     "same_key": "given back: the provider honours keys, so it is sent again under its own and cannot arrive twice",
     "not_at_provider": "given back: the provider was asked and has not taken it",

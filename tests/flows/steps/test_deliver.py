@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from channels.errors import ChannelError
 from channels.message import Outgoing
@@ -23,6 +24,8 @@ from flows.steps.suppress_customer import suppress_customer
 from flows.wiring import Workspace
 from warehouse.ledger.deliveries import sent_messages
 from warehouse.ledger.errors import LedgerError
+
+from .conftest import CAMPAIGN
 
 Rewrite = Callable[[Workspace, str, str], Path]
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -137,6 +140,23 @@ def test_a_step_that_the_file_lost_is_skipped_when_late(
     deliver(ws, monday)
     rewrite(ws, "      - {channel: sms, template: hello, after: 3 days, unless: purchased}\n", "")
     assert deliver(ws, monday + 3 * DAY + 12 * HOUR).skipped["too_late"] > 0
+
+
+def test_a_budget_holds_for_what_messages_really_cost(shop: Callable[..., Workspace], monday: datetime) -> None:
+    """Planned as one SMS of 0.05 EUR each, they turn out to have three segments."""
+    limit = "budget: {cost: 1.07 EUR}\nfeedback:"
+    ws = shop(campaign=CAMPAIGN.replace("feedback:", limit))
+    long = "Hello {{ customer.first_name }}. " + "long words here " * 20 + " Reply STOP to opt out"
+    (ws.settings.root / "templates/sms/hello.txt.j2").write_text(long, encoding="utf-8")
+    run_campaign(ws, "back", as_of=monday)
+    delivered = [deliver(ws, monday + n * DAY) for n in range(4)]
+    with ws.ledger.read() as tx:
+        spent = tx.execute(sa.text("SELECT cost_micros FROM budgets")).scalar_one()
+        rows = tx.execute(sa.text("SELECT state, cost_micros FROM outbox WHERE channel = 'sms'")).all()
+    sent = [cost for state, cost in rows if state == "sent"]
+    assert sent == [150_000] * len(sent)
+    assert 1_070_000 - 150_000 < spent <= 1_070_000
+    assert sum(step.skipped["over_budget"] for step in delivered) == sum(state == "skipped" for state, _ in rows)
 
 
 @pytest.mark.parametrize("who", ["C0000", "C0001", "C0002"])
