@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from campaigns.errors import CampaignError
+from campaigns.packs import packs_of
 from campaigns.send_times import (
     Recipients,
     SendLimits,
@@ -55,6 +56,22 @@ class ArmTimes:
         """Which of the n customers have a permitted moment for every step."""
         found: NDArray[np.bool_] = np.array([moment is not None for moment in self.moments] or [True])[self.codes]
         return found
+
+    def why_not(self) -> NDArray[np.object_]:
+        """Which step has no moment for each of the n customers, and on whose clocks; "" for who can be sent to."""
+        told = [
+            self._first_missing(to) if m is None else "" for to, m in zip(self.recipients, self.moments, strict=True)
+        ]
+        found: NDArray[np.object_] = np.array(told or [""], dtype=object)[self.codes]
+        return found
+
+    def _first_missing(self, to: Recipients) -> str:
+        counts = range(1, len(self.steps) + 1)
+        number = next(n for n in counts if plan_send_times(self.steps[:n], to, self.limits) is None)
+        channel, zones = to.channels[number - 1], ", ".join(to.where.zones) or "no known zone"
+        packs = packs_of(to.where.place, to.where.zones, channel)
+        legal = f"; legal hours of {', '.join(packs)}" if packs else ""
+        return f"arm {self.arm}, message {number} by {channel}; clocks of {zones}{legal}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REASONS: Final[Mapping[str, str]] = {
     "erased": "was erased at his or her own wish and has come back with an import: delete the customer at the source",
     "global_holdout": "belongs to the global holdout, which no campaign touches",
-    "already_assigned": "has an arm in this experiment already",
+    "already_assigned": "has an arm in this experiment already; a later experiment takes part after reentry_after",
     "reentry_too_soon": "took part in an earlier experiment of this campaign less than reentry_after ago",
     "rival_campaign": "takes part in another campaign of the same exclusive layer",
     "cooling_off": "was in another campaign of the layer, or in any other campaign, less than the time of rest ago",
@@ -30,7 +30,8 @@ REASONS: Final[Mapping[str, str]] = {
     "no_consent": "has not consented to any channel of some step that has an address",
     "suppressed": "is suppressed on every consented channel of some step, or for the campaign's topic",
     "suppressed_address": "has, on every open channel of some step, an address that must not be written to",
-    "no_send_time": "has no permitted moment to receive some step (time zone unknown, or the offer ends first)",
+    "no_send_time": "has no permitted moment for some step: no zone is known, law, quiet hours or holidays leave "
+    "nothing of its window, or its offer or max_lateness ends first",
     "shared_address": "shares an address with a customer who takes part already: it is written to once",
     "over_limit": "is beyond audience.limit (drawn by hash, not by order)",
     "over_budget": "is beyond what the campaign's budget pays for (drawn by hash, not by order)",

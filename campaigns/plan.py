@@ -97,7 +97,7 @@ class Plan:
     audience: int
     skipped: Mapping[str, int]
     reasons: pd.DataFrame
-    """customer_id, reason: everyone of the audience who does not take part."""
+    """customer_id, reason, detail ("" where the reason says all): everyone of the audience who does not take part."""
     assignments: pd.DataFrame
     """customer_id, arm, stratum ("returning" where an earlier epoch's draw counted), unit (of a household)."""
     messages: pd.DataFrame
@@ -137,8 +137,11 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
         allow_open_complaint=rules.allow_open_complaint,
         units=units,
     )
+    details = np.full(len(candidates), "", dtype=object)
     for moments in times.values():
-        reasons[(reasons == "") & ~moments.sendable] = "no_send_time"
+        unsendable = (reasons == "") & ~moments.sendable
+        reasons[unsendable] = "no_send_time"
+        details[unsendable] = moments.why_not()[unsendable]
     ids = candidates["customer_id"].to_numpy(dtype=object)
     if standing.sharing.names:
         open_rows = np.flatnonzero(reasons == "")
@@ -163,7 +166,7 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
     return Plan(
         audience=len(candidates),
         skipped=_count(reasons),
-        reasons=pd.DataFrame({"customer_id": ids[reasons != ""], "reason": reasons[reasons != ""]}),
+        reasons=_left_out(ids, reasons, details),
         assignments=_assignments(ids[rows], arms, drawn.returning[kept], units[rows], rules),
         messages=messages,
         withheld=_withheld(lay_out, rows, arms, units, rules),
@@ -359,6 +362,11 @@ def _empty_messages() -> pd.DataFrame:
     frame.insert(2, "step", pd.Series(dtype="int64"))
     frame.insert(3, "turn", pd.Series(dtype="int64"))
     return frame
+
+
+def _left_out(ids: NDArray[np.object_], reasons: NDArray[np.object_], details: NDArray[np.object_]) -> pd.DataFrame:
+    out = reasons != ""
+    return pd.DataFrame({"customer_id": ids[out], "reason": reasons[out], "detail": details[out]})
 
 
 def _count(reasons: NDArray[np.object_]) -> dict[str, int]:

@@ -31,7 +31,7 @@ def explain_customer(ws: Workspace, campaign: str, customer_id: str, *, now: dat
 
     Every event has `at`, `what`, `why`, `code` (see reason_codes; None where nothing was decided), `rule` (with the
     value that met it) and `config` (the hash of the files that the customer's run was planned by). For a customer
-    without an arm the last run is planned again as of its instant, to name the reason.
+    without an arm the last run is planned again as of its instant, with what is known now, to name the reason.
     """
     file = ws.campaign(campaign)
     with ws.ledger.read() as tx:
@@ -88,21 +88,27 @@ def _why_not(ws: Workspace, campaign: str, customer_id: str, now: datetime) -> _
     with ws.ledger.read() as tx:
         runs = [wave for row in _experiments(tx, campaign) for wave in waves(tx, row)]
     as_of = max([wave.as_of for wave in runs] + ([waiting[0]] if waiting else []), default=now)
-    planned = plan_campaign(ws, campaign, as_of=as_of)
-    reasons = planned.plan.reasons.set_index("customer_id")["reason"]
-    when, config = f"as of {as_of:%Y-%m-%d %H:%M} UTC", planned.summary["hashes"]["config"]
+    planned = plan_campaign(ws, campaign, as_of=as_of, may_refuse=False)
+    reasons = planned.plan.reasons.set_index("customer_id")
+    again = ", planned again with what is known now" if runs else ""
+    when, config = f"as of {as_of:%Y-%m-%d %H:%M} UTC{again}", planned.summary["hashes"]["config"]
     begin, files = f"{customer_id} has no arm in {campaign}: ", f", files {config[:12]}"
     if customer_id in reasons.index:
-        reason = str(reasons[customer_id])
-        rule = plan_rule(ws, planned.file, reason, as_of=as_of)
+        reason, detail = map(str, reasons.loc[customer_id, ["reason", "detail"]])
+        rule = detail or plan_rule(ws, planned.file, reason, as_of=as_of)
         text = f"{begin}{reason}: {REASONS[reason]} ({when}{files}{f'; {rule}' if rule else ''})"
         return _Told(text, reason, rule, config)
-    if waiting and customer_id in set(planned.plan.assignments["customer_id"]):
+    would_take_part = customer_id in set(planned.plan.assignments["customer_id"])
+    if waiting and would_take_part:
         state, because = waiting[1], "; ".join(waiting[2])
         return _Told(f"{begin}{state}: {LAUNCH[state]} ({when}{files}; {because})", state, because, config)
     known = "" if look_up_contacts(ws.facts, [customer_id]) else "; no such customer is loaded, check the id"
     if not runs and not waiting:
         return _Told(f"{begin}it has not run yet{known}")
+    if would_take_part:
+        return _Told(
+            f"{begin}nothing would keep the customer out ({when}{files}), but the run knew less", config=config
+        )
     moment = why_no_moment(ws, planned.file, customer_id, as_of)
     if known or moment:
         return _Told(f"{begin}{moment or f'not in the segment {when}'}{known}", config=config)

@@ -6,10 +6,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
+
 from campaigns.eligibility import REASONS
+from campaigns.errors import CampaignError
 from flows.steps.approve_launch import answer
 from flows.steps.deliver_messages import deliver_messages
 from flows.steps.explain_customer import explain_customer
+from flows.steps.load_facts import load_facts
 from flows.steps.plan_campaign import plan_campaign
 from flows.steps.run_campaign import run_campaign
 from flows.steps.suppress_customer import suppress_customer
@@ -70,6 +74,44 @@ def test_whoever_has_no_arm_is_told_the_rule_and_the_value(shop: Shop, monday: d
     later = explain_customer(ws, "back", out, now=monday)
     assert later["code"] == "not_in_segment"
     assert later["rule"] == "audience.segment recency_days >= 100 and orders >= 2; orders 2, recency_days 70"
+
+
+def test_whoever_has_no_permitted_moment_is_told_which_message_clocks_and_law_it_is(
+    shop: Shop, monday: datetime, rewrite: Any
+) -> None:
+    ws = shop(customers=20)
+    rewrite(ws, 'from: "09:00", to: "19:00"', 'from: "20:00", to: "21:00"')
+    story = explain_customer(ws, "back", "C0003", now=monday)
+    assert story["code"] == "no_send_time"
+    assert story["rule"] == "arm mail, message 2 by sms; clocks of Europe/London; legal hours of uk"
+    assert story["rule"] in story["answer"]
+
+
+def test_whoever_would_take_part_by_what_is_known_now_is_told_so(shop: Shop, monday: datetime) -> None:
+    ws = shop(customers=40)
+    run_campaign(ws, "back", as_of=monday)
+    people = ws.root / "late.csv"
+    header = "customer_id,created_at,email,phone,consent_email,consent_sms,time_zone"
+    people.write_text(
+        f"{header}\nLATE,2024-01-01,l@example.com,+442079469999,yes,yes,Europe/London\n", encoding="utf-8"
+    )
+    load_facts(ws, "customers", [people], renames={}, now=monday + HOUR)
+    orders = ws.root / "late_orders.csv"
+    days = [(monday - days * DAY).isoformat() for days in (200, 70)]
+    lines = [f"L{at},LATE,{at},20" for at in days]
+    orders.write_text("\n".join(["order_id,customer_id,ordered_at,amount", *lines]) + "\n", encoding="utf-8")
+    load_facts(ws, "orders", [orders], renames={}, now=monday + HOUR)
+    ws.facts.refresh()
+    story = explain_customer(ws, "back", "LATE", now=monday + DAY)
+    assert "nothing would keep the customer out" in story["answer"]
+    assert "planned again with what is known now" in story["answer"]
+
+
+def test_an_underpowered_campaign_that_may_not_run_is_explained_all_the_same(shop: Shop, monday: datetime) -> None:
+    ws = shop(customers=40, measurement={"underpowered": "refuse"})
+    with pytest.raises(CampaignError, match="underpowered"):
+        plan_campaign(ws, "back", as_of=monday)
+    assert "it has not run yet" in explain_customer(ws, "back", "NOBODY", now=monday)["answer"]
 
 
 def test_a_launch_that_waits_or_was_refused_is_told_with_its_limit(shop: Shop, monday: datetime) -> None:

@@ -115,6 +115,19 @@ def test_the_same_moment_is_taken_once_even_where_a_new_epoch_begins(
     assert (planned["new_epoch"], planned["eligible"]) == (True, 5)
 
 
+def test_a_second_moment_within_an_experiment_keeps_its_customer_out_and_the_plan_says_so(
+    shop: Callable[..., Workspace], monday: datetime
+) -> None:
+    ws = shop(campaign=campaign("event: served").replace("audience: {", "audience: {reentry_after: 1 hour, "))
+    load_events(ws, [(customer(n), monday - HOUR) for n in range(20)], now=monday)
+    run(ws, monday)
+    load_events(ws, [(customer(n), monday + 4 * HOUR) for n in range(5)], now=monday + 5 * HOUR)
+    ws.facts.refresh()
+    planned = plan_campaign(ws, "back", as_of=monday + 6 * HOUR).summary
+    assert planned["skipped"] == {"already_assigned": 5}
+    assert any("5 customers whose moment has come again" in text for text in planned["warnings"])
+
+
 def test_delays_count_from_the_moment_and_not_from_the_run(shop: Callable[..., Workspace], monday: datetime) -> None:
     ws = shop(campaign=campaign("event: served, after: 20 hours"))
     moments = {customer(n): monday + n * timedelta(minutes=7) for n in range(40)}
