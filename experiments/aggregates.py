@@ -240,7 +240,10 @@ class SurvivalCounts:
 
     @classmethod
     def from_times(cls, times: ArrayLike, events: ArrayLike) -> SurvivalCounts:
-        """Counts of units with follow-up `times` and `events` (1 = it happened then, 0 = censored then)."""
+        """Counts of units with follow-up `times` and `events` (1 = it happened then, 0 = censored then).
+
+        Raises: ExperimentError for unequal lengths, and for times that are missing, infinite or negative.
+        """
         import numpy as np
 
         when = np.asarray(times, dtype=np.float64).ravel()

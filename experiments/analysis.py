@@ -132,15 +132,10 @@ def analyze(  # noqa: PLR0913 - a notebook's one call; everything after the tabl
     wanted = _directed(read_metrics(metrics, covariates), lower_is_better)
     _cap(read, wanted, winsorise or {})
     parts = _collect_parts(read, wanted, arm=arm, strata=_columns(strata), segments=_columns(segments))
-    found = _analysis(wanted, parts, _Frame(control, alpha, expect, look, bayes, horizon, adjust))
-    if margins:
-        found = replace(found, noninferior=_against_margins(found, wanted, margins))
-    if delivered is not None:
-        from experiments.analysis_extras import reached_view
-
-        reached = reached_view(read, wanted, arm=arm, control=control, delivered=delivered, alpha=alpha)
-        found = replace(found, reached=reached)
-    return found
+    frame = _Frame(control, alpha, expect, look, bayes, horizon, adjust)
+    found = _analysis(wanted, parts, frame)
+    noninferior = _against_margins(found, wanted, margins or {})
+    return replace(found, noninferior=noninferior, reached=_on_reached(read, wanted, arm, delivered, frame))
 
 
 def analyze_moments(  # noqa: PLR0913 - the same call as `analyze`, from aggregates
@@ -191,7 +186,10 @@ def read_metrics(metrics: Sequence[str | Metric], covariates: Mapping[str, str] 
     wanted = [parse_metric(metric) if isinstance(metric, str) else metric for metric in metrics]
     names = [metric.name for metric in wanted]
     if not wanted or len(set(names)) != len(names):
-        raise ExperimentError(f"metrics: give at least one and no name twice, got {names}")
+        raise ExperimentError(
+            f"metrics: give at least one and no name twice, got {names}; another view of a column takes a name of its "
+            "own, as in twice=spend:mean"
+        )
     for name in covariates or {}:
         _metric_named(wanted, name)
     return [replace(metric, covariate=(covariates or {}).get(metric.name, metric.covariate)) for metric in wanted]
@@ -251,6 +249,17 @@ def _against_margins(
     for name in margins:
         _metric_named(metrics, name)
     return noninferiority_view(metrics, found.stratified or found.results, margins)
+
+
+def _on_reached(
+    table: Table, metrics: Sequence[Metric], arm: str, delivered: str | None, frame: _Frame
+) -> tuple[ReachedEffect, ...]:
+    """The effects on those whom messages reached, where a column says who they are."""
+    if delivered is None:
+        return ()
+    from experiments.analysis_extras import reached_view
+
+    return reached_view(table, metrics, arm=arm, control=frame.control, delivered=delivered, alpha=frame.alpha)
 
 
 def _analysis(wanted: Sequence[Metric], parts: _Parts, frame: _Frame) -> Analysis:
@@ -371,6 +380,8 @@ def _rows(analysis: Analysis, view: View) -> list[dict[str, Any]]:
 
 
 def _check(whole: Collected, frame: _Frame) -> None:
+    if not whole.counts:
+        raise ExperimentError("the table has no rows; expected one row per unit")
     if frame.control not in whole.counts:
         raise ExperimentError(f"control {frame.control!r} is not among the arms {', '.join(whole.counts)}")
     if not 0.0 < frame.alpha < 1.0:

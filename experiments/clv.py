@@ -52,6 +52,7 @@ class BgNbd:
 
         Where customers hardly differ in their rate (r above 500: near-Poisson fits) the hypergeometric function
         overflows; there the same mean is integrated over the chance to leave. Test: tests/reference/test_clv.py.
+        Raises: ExperimentError at a = 1 exactly, where the formula has no value, and for an impossible history.
         """
         import numpy as np
         from scipy.special import hyp2f1

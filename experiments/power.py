@@ -104,7 +104,10 @@ def power_mean(
 
 
 def mean_size(sd: float, effect_abs: float, *, alpha: float, power: float, ratio: float = 1.0) -> float:
-    """Control's size (not rounded) for the two-sample t test (vector n_mean_t)."""
+    """Control's size (not rounded) for the two-sample t test (vector n_mean_t).
+
+    Raises: ExperimentError where sd <= 0 or the effect is 0.
+    """
     _check(alpha, power, ratio)
     if sd <= 0.0 or effect_abs == 0.0:
         raise ExperimentError(f"power: sd must be above 0 and the effect not 0, got sd {sd}, effect {effect_abs}")
@@ -148,7 +151,8 @@ def sample_size_guardrail(
 ) -> int:
     """Control's size to show that a share did not get worse by `margin_abs` when it did not change (one-sided alpha).
 
-    Source: Chow, Shao and Wang 2008, section 4.2.2.
+    Source: Chow, Shao and Wang 2008, section 4.2.2. Raises: ExperimentError where the baseline is not within (0, 1) or
+    the margin not above 0.
     """
     _check(alpha, power, ratio)
     if not 0.0 < baseline < 1.0 or margin_abs <= 0.0:
@@ -160,7 +164,10 @@ def sample_size_guardrail(
 def sample_size_guardrail_mean(
     sd: float, margin_abs: float, *, power: float, alpha: float = 0.05, ratio: float = 1.0
 ) -> int:
-    """Control's size to show that a mean did not get worse by `margin_abs` when it did not change (one-sided alpha)."""
+    """Control's size to show that a mean did not get worse by `margin_abs` when it did not change (one-sided alpha).
+
+    Raises: ExperimentError where sd or margin are not above 0.
+    """
     _check(alpha, power, ratio)
     if sd <= 0.0 or margin_abs <= 0.0:
         raise ExperimentError(f"power: sd and margin must be above 0, got {sd}, {margin_abs}")

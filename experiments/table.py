@@ -243,13 +243,17 @@ def _objects_to_floats(raw: Any, name: str) -> Array:
     import numpy as np
     import pandas as pd
 
+    values = pd.Series(raw).reset_index(drop=True)
     try:
-        values = pd.to_numeric(pd.Series(raw), errors="raise").to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError) as error:
-        raise ExperimentError(
-            f"column {name!r} is not numeric ({error}); metrics need numbers, shares 0 and 1"
-        ) from error
-    converted: Array = values
+        converted: Array = pd.to_numeric(values, errors="raise").to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        strange = (
+            pd.to_numeric(values, errors="coerce").isna() & values.notna() & (values.astype(str).str.strip() != "")
+        )
+        raise ExperimentError(  # the value itself may be an address: it is not shown
+            f"column {name!r}: {int(strange.sum())} of {values.size} values are no numbers, the first in row "
+            f"{int(strange.argmax()) + 1}; metrics need numbers, shares 0 and 1"
+        ) from None
     return converted
 
 

@@ -34,9 +34,10 @@ class Look:
 
     def __post_init__(self) -> None:
         if self.number < 1 or self.of < 1 or not 0.0 <= self.share <= 1.0:
+            at = "" if self.information is None else f" at information {self.information:g}"
             raise ExperimentError(
-                f"look {self.number} of {self.of} at information {self.information}: numbers start at 1, information "
-                "is a share of what is planned (0..1)"
+                f"look {self.number} of {self.of}{at}: numbers start at 1, information is a share of what is planned "
+                "(0..1)"
             )
 
     @property

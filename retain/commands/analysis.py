@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from experiments.analysis import Analysis, View
     from experiments.health import Srm
 
+COMPARISONS: Final = ("stratified", "segments")
+"""The views whose rows are results as the plain ones are."""
 TOLD: Final = (
     *("by", "segment", "group", "metric", "arm", "n_arm", "n_control"),
     *("difference", "low", "high", "p_adjusted", "method"),
@@ -138,8 +140,10 @@ def _show_views(analysis: Analysis) -> None:
             continue
         for line in _lines(analysis, view):
             say(line)
+        if view in COMPARISONS:  # without a p, why there is none
+            frame["method"] = frame["method"].where(frame["p_value"].notna(), frame["status"])
         told = [name for name in frame.columns if not frame[name].isin([None, "unknown"]).all()]
-        wanted = [name for name in told if view not in ("stratified", "segments") or name in TOLD]
+        wanted = [name for name in told if view not in COMPARISONS or name in TOLD]
         rows = frame[wanted].astype(object).where(frame[wanted].notna(), None).to_numpy().tolist()
         print_table(wanted, rows, title=title)
 

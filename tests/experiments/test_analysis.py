@@ -116,7 +116,7 @@ def test_capping_is_pooled_over_the_arms() -> None:
         ({"metrics": ["spent:mean"]}, "no column 'spent'"),
         ({"metrics": []}, "at least one"),
         ({"metrics": ["spend:mean", "spend:mean"]}, "no name twice"),
-        ({"metrics": ["arm:mean"]}, "not numeric"),
+        ({"metrics": ["arm:mean"]}, "column 'arm': 60 of 60 values are no numbers, the first in row 1"),
         ({"metrics": ["spend:proportion"]}, "0 and 1"),
         ({"metrics": ["back=day/spend:survival"]}, "survival needs 1"),
         ({"covariates": {"spent": "history"}}, "'spent' is not asked for"),
@@ -140,6 +140,18 @@ def test_odd_columns_are_named() -> None:
         analyze({"arm": ["a", "c"], "d": [-1, 1], "e": [1, 1]}, arm="arm", control="c", metrics=["b=d/e:survival"])
     with pytest.raises(ExperimentError, match="cannot read a table"):
         analyze(7, arm="arm", control="c", metrics=["x:mean"])
+
+
+def test_a_value_that_is_no_number_is_placed_and_never_shown() -> None:
+    table = {"arm": ["a", "c", "c"], "x": ["1", "", "ann@example.com"]}
+    with pytest.raises(ExperimentError, match="1 of 3 values are no numbers, the first in row 3") as caught:
+        analyze(table, arm="arm", control="c", metrics=["x:mean"], missing="drop")
+    assert "ann" not in str(caught.value)
+
+
+def test_a_table_without_rows_is_said_to_have_none() -> None:
+    with pytest.raises(ExperimentError, match="the table has no rows; expected one row per unit"):
+        analyze({"arm": [], "x": []}, arm="arm", control="c", metrics=["x:mean"])
 
 
 def test_numbers_as_text_decimals_and_numeric_arms_are_read() -> None:

@@ -44,6 +44,14 @@ def test_survival_is_counted_up_to_a_horizon(table: Path, capsys: pytest.Capture
     assert "Until it happens" in capsys.readouterr().out
 
 
+def test_a_segment_that_cannot_be_compared_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = tmp_path / "small.csv"
+    small.write_text("arm,tier,visit\nA,x,1\nB,y,0\nA,x,0\nB,x,1\n", encoding="utf-8")
+    words = ["analyze", str(small), "--arm", "arm", "--control", "A", "--metric", "visit:proportion"]
+    assert cli.run([*words, "--segment", "tier"]) == 0
+    assert capsys.readouterr().out.split("By segment")[1].count("insufficient_data") == 2
+
+
 @pytest.mark.parametrize("look", ["x", "1", "1/2:y", "1/2/3"])
 def test_a_look_that_cannot_be_read_is_said(table: Path, capsys: pytest.CaptureFixture[str], look: str) -> None:
     words = ["analyze", str(table), "--arm", "arm", "--control", "C", "--metric", "visit:proportion", "--look", look]
