@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from campaigns.book import CampaignFile
+from campaigns.book import OFFERS, SEGMENTS, CampaignFile
 from campaigns.content_rules import ContentPolicy, company_hosts
 from campaigns.lint import lint_campaign
 from campaigns.problems import BookErrors, Problem, in_order
@@ -52,12 +54,27 @@ def validate_book(ws: Workspace, campaign: str | None) -> Checked:
 
     Raises CampaignError where the book has no such campaign.
     """
+    found: tuple[Problem, ...] = ()
     try:
         files = [ws.campaign(campaign)] if campaign else list(ws.book.campaigns.values())
-    except BookErrors as found:
-        return Checked((campaign,) if campaign else (), found.problems)
-    problems = [problem for file in files for problem in lint(ws, file)]
-    return Checked(tuple(file.campaign.name for file in files), in_order(problems))
+    except BookErrors as error:
+        files, found = [] if campaign else _usable(ws), error.problems
+    problems = [*found, *(problem for file in files for problem in lint(ws, file))]
+    names = {file.campaign.name for file in files} | ({campaign} if campaign else _broken(found))
+    return Checked(tuple(sorted(names)), in_order(problems))
+
+
+def _usable(ws: Workspace) -> list[CampaignFile]:
+    """The campaigns without problems: a mistake in one file must not hide those in the words of another."""
+    try:
+        return list(ws.usable_book[0].campaigns.values())
+    except BookErrors:  # in offers.yaml or segments.yaml, on which all lean
+        return []
+
+
+def _broken(problems: Iterable[Problem]) -> set[str]:
+    """The campaigns whose own files have problems, by file name."""
+    return {Path(problem.file).stem for problem in problems} - {Path(name).stem for name in (OFFERS, SEGMENTS)}
 
 
 def lint(ws: Workspace, file: CampaignFile) -> list[Problem]:

@@ -36,8 +36,8 @@ def test_explain_tells_arm_messages_and_reasons(shop: Callable[..., Workspace], 
     deliver_messages(ws, now=monday, worker="test")
     stories = [explain_customer(ws, "back", f"C{n:04d}", now=monday) for n in range(40)]
     answers = [story["answer"] for story in stories]
-    why = f"C0007 has no arm in back: suppressed: {REASONS['suppressed']} (as of 2026-03-02 09:00 UTC, files "
-    assert answers[7].startswith(why)
+    why = f"C0007 has no arm in back: suppressed: {REASONS['suppressed']} (as of 2026-03-02 09:00 UTC, planned again "
+    assert answers[7].startswith(f"{why}with what is known now, files ")
     assert any("arm control" in a and "was planned no message" in a for a in answers)
     assert any("step 1 by email: sent, step 2 by sms: pending, may leave from 2026-03-05" in a for a in answers)
     assert [event["what"] for event in stories[7]["events"]] == ["suppressed on all"]
@@ -96,6 +96,18 @@ def test_features_are_listed_with_the_companys_own_columns(shop: Callable[..., W
     assert (values["recency_days"], values["orders"], values["first_name"]) == (70, 2, "Ann1")
     with pytest.raises(FactsError, match="no customer C9"):
         values_of(ws, "C9", as_of=monday)
+
+
+def test_a_broken_file_does_not_hide_what_is_wrong_with_the_words_of_another_campaign(
+    shop: Callable[..., Workspace],
+) -> None:
+    ws = shop()
+    (ws.root / "campaigns/book/bad.yaml").write_text("campaign: bad\nstatus: onn\n", encoding="utf-8")
+    (ws.root / "templates/sms/hello.txt.j2").write_text("Hello {{ customer.frist_name }}", encoding="utf-8")
+    checked = validate_book(ws, None)
+    assert checked.campaigns == ("back", "bad")
+    files = {problem.file for problem in checked.problems if problem.severity == "error"}
+    assert files == {"campaigns/book/bad.yaml", "templates/sms/hello.txt.j2"}
 
 
 def test_validate_gives_problems_as_values(shop: Callable[..., Workspace], rewrite: Rewrite) -> None:
