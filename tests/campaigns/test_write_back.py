@@ -13,6 +13,7 @@ import pytest
 
 from campaigns.write_back import Edit, Patch, WriteBackError, apply, propose, sha256_of, undo
 from tests.campaigns.edits import CAMPAIGN, edit
+from tests.conftest import skip_or_fail
 from tests.together import together
 
 
@@ -160,9 +161,7 @@ def test_the_files_mode_and_a_link_to_it_survive(book: Path, history: Path, tmp_
 
 
 def test_a_proposal_is_a_patch_that_git_applies_and_reverses(book: Path, tmp_path: Path) -> None:
-    git = shutil.which("git")
-    if git is None:
-        pytest.skip("git is not installed")
+    git = shutil.which("git") or skip_or_fail("git", "not installed")
     before = book.read_bytes()
     out = tmp_path / "proposals" / "winback.patch"
 

@@ -22,6 +22,7 @@ from channels.providers.push_fcm import FcmProject, FcmProvider, FixedToken
 from channels.providers.sms_twilio import TwilioAccount, TwilioProvider
 from channels.simulators.http import Request
 from channels.simulators.server import Simulator
+from tests.conftest import skip_or_fail
 
 Make = Callable[..., Outgoing]
 SPECS = Path(os.environ.get("RETAIN_TEST_SPECS") or Path(__file__).parents[3] / "shared" / "specs") / "strict"
@@ -30,7 +31,7 @@ SPECS = Path(os.environ.get("RETAIN_TEST_SPECS") or Path(__file__).parents[3] / 
 def spec(name: str) -> dict[str, Any]:
     path = SPECS / name
     if not path.is_file():
-        pytest.skip(f"the providers' descriptions are not at hand ({path})")
+        skip_or_fail("specs", f"the providers' descriptions are not at hand ({path})")
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 

@@ -26,7 +26,8 @@ def households(rng: np.random.Generator, n: int, *, shared: float) -> tuple[np.n
 
 
 def test_the_standard_error_is_that_of_statsmodels_clustered_by_household() -> None:
-    sm = pytest.importorskip("statsmodels.api")
+    import statsmodels.api as sm
+
     rng = np.random.default_rng(5)
     sides = [households(rng, n, shared=0.6) for n in (400, 300)]
     arms = {name: cluster_moments({"spend": y}, of) for name, (of, y) in zip(("arm", "control"), sides, strict=True)}
