@@ -42,9 +42,10 @@ def test_every_test_the_page_names_exists() -> None:
 
 
 def test_every_test_a_docstring_names_exists() -> None:
-    for path in (ROOT / "experiments").glob("*.py"):
-        for name in re.findall(r"tests/[a-z_/]+\.py", path.read_text(encoding="utf-8")):
-            assert (ROOT / name).exists(), f"{path.name} names {name}"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "experiments").glob("*.py")}
+    named = [(source, name) for source, text in texts.items() for name in re.findall(r"tests/[a-z_/]+\.py", text)]
+    assert len(named) > 0
+    assert [(source, name) for source, name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_vector_a_docstring_or_the_page_names_exists() -> None:
@@ -52,8 +53,13 @@ def test_every_vector_a_docstring_or_the_page_names_exists() -> None:
 
     ids = {vector["id"] for vector in json.loads((ROOT / "tests/reference/stats_vectors.json").read_text("utf-8"))}
     texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "experiments").glob("*.py")}
-    for source, text in (texts | {"maths.md": PAGE}).items():
-        for group in re.findall(r"\b[Vv]ectors? ([a-z][a-z0-9_*]+(?:, [a-z0-9_*]+)*)", text):
-            for name in group.split(", "):
-                if "_" in name:
-                    assert any(re.fullmatch(name.replace("*", ".*"), known) for known in ids), f"{source}: {name}"
+    named = [
+        (source, name)
+        for source, text in (texts | {"maths.md": PAGE}).items()
+        for group in re.findall(r"\b[Vv]ectors? ([a-z][a-z0-9_*]+(?:, [a-z0-9_*]+)*)", text)
+        for name in group.split(", ")
+        if "_" in name
+    ]
+    assert len(named) > 0
+    unknown = [n for n in named if not any(re.fullmatch(n[1].replace("*", ".*"), known) for known in ids)]
+    assert unknown == []

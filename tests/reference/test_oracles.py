@@ -292,6 +292,7 @@ def test_an_analysis_agrees_with_tea_tasting(seed: int) -> None:
         metrics=["plain=spend:mean", "cuped=spend:mean", *(f"{name}=spend/orders:ratio" for name in RATIOS)],
         covariates={"cuped": "before", "aov_cuped": "before/earlier", "aov_by_mean": "before"},
     )  # fmt: skip
+    assert [result.metric for result in ours.results] == ["plain", "cuped", *RATIOS]
     for result in ours.results:
         other = expected[result.metric]
         assert result.difference == pytest.approx(other.effect_size, rel=1e-9)
