@@ -117,9 +117,9 @@ def test_households_are_measured_as_households(shop: Shop, monday: datetime) -> 
     assert found.n_arm + found.n_control == N // 3
     share, n = N // 9 * 3 / N, measured.collected.assigned
     naive = (share * (1 - share) * (1 / n["mail"] + 1 / n["control"])) ** 0.5
-    assert found.se == pytest.approx(naive * 3**0.5, rel=0.1)
+    assert found.se == pytest.approx(naive * 3**0.5, rel=0.02)
     assert results["revenue"].method.startswith("cluster-robust, ")
-    assert results["unsubscribed"].status in ("ok", "relative_undefined", "zero_variance")
+    assert results["unsubscribed"].status == "relative_undefined"  # nobody of control went
     assert measured.health["srm_p"] is not None
     assert measured.health["srm_p"] > 0.001  # of households: of customers the split would look broken thrice as often
     plain = measured.to_json()
@@ -158,5 +158,5 @@ def test_power_counts_households_and_says_what_they_cost(shop: Shop, monday: dat
     at_home(ws)
     together = show_power(ws, "back", as_of=monday, customers=N)
     assert together["unit"] == "household"
-    assert together["design_effect"] == pytest.approx(3.0, rel=0.05)
-    assert together["needed_customers"] == pytest.approx(3 * alone["needed_customers"], rel=0.15)
+    assert together["design_effect"] == pytest.approx(3.0, rel=0.01)
+    assert together["needed_customers"] == pytest.approx(3 * alone["needed_customers"], rel=0.01)

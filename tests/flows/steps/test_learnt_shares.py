@@ -112,7 +112,7 @@ def test_the_split_is_judged_by_each_runs_own_shares(learnt: Workspace, monday: 
     assert health["srm_p"] > 0.001
     assert health["srm_analysed_p"] > 0.001
     assert health["srm_wave_p"] > 0.001
-    assert health["balance_p"] is None or health["balance_p"] > 0.001
+    assert health["balance_p"] > 0.001
 
 
 def test_effects_are_those_within_the_runs_and_a_winner_is_reviewed_and_changes_nothing(

@@ -214,7 +214,7 @@ def test_the_decision_holds_the_redemptions_and_weighs_the_margin_after_them(sho
         decided = decide_experiment(ws, "back", now=monday + RIPE).to_json()
         assert decided["measurement"]["redemptions"]["offers"][0]["actual_cost"] == 24.0
         margins.append({row["arm"]: row["difference"] for row in decided["measurement"]["margin"]}["mail"])
-    assert margins[1] - margins[0] == pytest.approx(24.0 / len(codes), rel=0.1)
+    assert margins[1] - margins[0] == pytest.approx(24.0 / len(codes), rel=0.02)
 
 
 def test_the_company_says_which_costs_its_margins_bear_already(shop: Shop, monday: datetime) -> None:

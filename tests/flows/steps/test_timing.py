@@ -120,9 +120,7 @@ def test_a_slot_that_slipped_sends_nothing_at_a_forbidden_minute(shop: Shop, mon
     assert refused.put_off > 0
     held = [m for n in range(1, 60, 6) for m in messages_of(ws, f"C{n:04d}")]
     assert {m["reason"] for m in held} == {"outside_hours"}
-    assert {m["not_before"] for m in held} == {datetime(2026, 3, 3, 15, 0, tzinfo=UTC)} or {
-        m["not_before"] for m in held
-    } == {datetime(2026, 3, 3, 16, 0, tzinfo=UTC)}
+    assert {m["not_before"] for m in held} == {datetime(2026, 3, 3, 16, 0, tzinfo=UTC)}  # nine in El Paso
     told = explain_customer(ws, "back", str(held[0]["customer_id"]), now=night)
     assert any(event["why"].startswith("outside_hours") for event in told["events"])
     morning = deliver_messages(ws, now=datetime(2026, 3, 3, 16, 0, tzinfo=UTC), worker="test")
@@ -192,7 +190,7 @@ def test_a_best_hour_is_learned_from_the_opens_and_clicks_of_earlier_messages(sh
     assert len(hours) > 20
     assert hours == {customer: looked_at[customer] for customer in hours}
     crowd = {planned["not_before"][customer].hour for customer in planned.index if customer not in looked_at}
-    assert len(crowd) <= 1 or crowd <= {9, 20}
+    assert crowd == {9}  # of the two busiest hours the earlier
 
 
 def test_a_rate_in_the_file_holds_in_the_outbox_minute_by_minute(shop: Shop, monday: datetime) -> None:
