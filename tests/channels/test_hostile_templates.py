@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 import time
@@ -158,8 +157,7 @@ def test_no_hostile_template_needs_200_mb(tmp_path: Path) -> None:
         [sys.executable, "-c", LIMITED, str(tmp_path), *names], capture_output=True, text=True, check=False
     )
 
-    assert (done.stdout.strip(), done.stderr) == (f"stopped {len(HOSTILE)}", "")
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY or done.returncode == 0
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, f"stopped {len(HOSTILE)}", "")
 
 
 HOSTILE_HTML = [

@@ -92,4 +92,6 @@ def test_a_curve_falls_from_everybody_and_its_numbers_stand_below_the_axis(width
 
 def test_curves_of_one_arm_name_and_any_text_are_safe() -> None:
     line = Curve('<b>"x"&', [(1.0, 0.5)], [(0.0, 4.0)])
-    ElementTree.fromstring(str(curves([line], Words("k", "T", "D"), width=800, caption="Days")))
+    root = ElementTree.fromstring(str(curves([line], Words("k", "T", "D"), width=800, caption="Days")))
+    assert '<b>"x"&' in "".join(root.itertext())
+    assert not [element for element in root.iter() if element.tag.rpartition("}")[2] == "b"]

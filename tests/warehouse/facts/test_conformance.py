@@ -390,6 +390,7 @@ def test_days_to_the_first_purchase(facts: Facts, shop: Any) -> None:
     cohort = cohort_of(shop)
     until = START + timedelta(days=20, hours=6)
     found = first_purchase_days(facts, cohort, start=START, until=until, horizon=HORIZON)
+    assert found.keys() == {"one", "two", "control"}
     for arm, counts_ in found.items():
         wanted: Counter[tuple[float, bool]] = Counter()
         for customer_id in cohort.loc[cohort["arm"] == arm, "customer_id"]:

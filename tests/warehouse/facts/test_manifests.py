@@ -106,10 +106,14 @@ def test_readers_never_see_half_a_load(empty_facts: Facts, write: Write, options
     for i in range(1, 9):
         text = HEAD + "".join(f"{i}-{j},a,2025-01-01,10\n" for j in range(3)) + f"0,a,2025-01-01,{i * 1000}\n"
         load_table(empty_facts, "orders", [write("o.csv", text)], **options)
+        begun = len(seen)
+        while len(seen) < begun + 3 and not failures:  # each load is seen by a reader that opened after it
+            threads[0].join(0.01)
     stop.set()
     for thread in threads:
         thread.join()
     assert not failures
+    assert len(set(seen)) >= 8
     assert set(seen) <= {(0, 0.0)} | {(3 * i + 1, 30.0 * i + 1000 * i) for i in range(1, 9)}
 
 

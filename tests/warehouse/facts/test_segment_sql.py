@@ -79,6 +79,7 @@ def test_no_statement_tests_a_joined_row_for_null(empty_facts: Facts) -> None:
     tested = {part.split()[-1] for part in sql.split(" IS NULL")[:-1]} | {
         part.split()[-1] for part in sql.split(" IS NOT NULL")[:-1]
     }
+    assert tested
     assert {column.strip("(").split(".")[0] for column in tested} <= {"customers", "events"}
 
 
