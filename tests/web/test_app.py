@@ -130,6 +130,7 @@ def test_every_answer_forbids_all_but_its_own_style(path: str, browser: TestClie
     assert page.headers["cache-control"] == "no-store"
     assert "<script" not in page.text
     assert "@example.com" not in page.text
+    assert "+44207946" not in page.text
 
 
 def test_the_style_of_a_page_is_the_one_that_its_policy_allows(browser: TestClient) -> None:
