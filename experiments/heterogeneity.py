@@ -40,6 +40,14 @@ class SegmentReport:
     metric: str = ""
     by: str = ""
 
+    @property
+    def line(self) -> str:
+        """One line that says whether the segments may be told apart, by Cochran's Q."""
+        p = self.heterogeneity.p_value
+        said = "differ" if self.differ else "do not differ beyond chance: the overall effect is the best estimate"
+        q = "not known" if p is None else f"= {p:.3g}"
+        return f"{self.metric}, {self.arm} by {self.by}: effects {said} (Cochran's Q, p {q})"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return asdict(self) | {"heterogeneity": self.heterogeneity._asdict()}

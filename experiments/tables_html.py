@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from experiments.analysis import Analysis
-    from experiments.heterogeneity import SegmentReport
     from experiments.results import Result
-    from experiments.views import LookView, SurvivalView
 
 _HEADS = ("metric", "arm", "value", "control", "difference", "interval", "relative lift", "p", "method", "status")
 
@@ -27,28 +25,6 @@ def analysis_html(analysis: Analysis) -> str:
     return "".join(parts)
 
 
-def look_line(look: LookView) -> str:
-    """Which look it is, with its boundary."""
-    boundary = "no boundary: nothing may be decided" if look.boundary is None else f"boundary z {look.boundary:.2f}"
-    return f"Look {look.number} of {look.of}, information {look.information:.0%}, {boundary}"
-
-
-def survival_line(view: SurvivalView) -> str:
-    """The log-rank test over all arms of one survival metric."""
-    p = view.log_rank.p_value
-    horizon = "no common horizon" if view.horizon is None else f"to {view.horizon:g}"
-    test = "stratified log-rank" if view.stratified else "log-rank"
-    return f"{view.metric}, {horizon}, {test} p {'not known' if p is None else f'= {p:.3g}'}"
-
-
-def segments_line(report: SegmentReport) -> str:
-    """Cochran's Q of one metric and arm: whether the segments may be told apart."""
-    p = report.heterogeneity.p_value
-    said = "differ" if report.differ else "do not differ beyond chance: the overall effect is the best estimate"
-    q = "not known" if p is None else f"= {p:.3g}"
-    return f"{report.metric}, {report.arm} by {report.by}: effects {said} (Cochran's Q, p {q})"
-
-
 def _look(analysis: Analysis) -> list[str]:
     look = analysis.look
     if look is None:
@@ -59,7 +35,7 @@ def _look(analysis: Analysis) -> list[str]:
         for r in look.results
     ]  # fmt: skip
     heads = ("metric", "arm", "z", "crossed", "interval at this look", "interval at any moment")
-    return [_line(look_line(look)), _table(heads, rows)]
+    return [_line(look.line), _table(heads, rows)]
 
 
 def _bayes(analysis: Analysis) -> list[str]:
@@ -77,7 +53,7 @@ def _bayes(analysis: Analysis) -> list[str]:
 def _survival(analysis: Analysis) -> list[str]:
     parts = []
     for view in analysis.survival:
-        parts.append(_line(survival_line(view)))
+        parts.append(_line(view.line))
         rows = [
             (a.arm, f"{a.n:,}", f"{a.events:,}", _number(a.at_horizon), _span(a.low, a.high), _number(a.median))
             for a in view.arms
@@ -89,7 +65,7 @@ def _survival(analysis: Analysis) -> list[str]:
 def _segments(analysis: Analysis) -> list[str]:
     parts = []
     for report in analysis.segments:
-        parts.append(_line(segments_line(report)))
+        parts.append(_line(report.line))
         rows = [(effect.segment, *_cells(effect.result)[2:], effect.group) for effect in report.effects]
         parts.append(_table(("segment", *_HEADS[2:], "group"), rows))
     return parts

@@ -78,6 +78,12 @@ class LookView:
     level: float | None
     results: tuple[LookResult, ...]
 
+    @property
+    def line(self) -> str:
+        """One line that says which look it is, with its boundary."""
+        boundary = "no boundary: nothing may be decided" if self.boundary is None else f"boundary z {self.boundary:.2f}"
+        return f"Look {self.number} of {self.of}, information {self.information:.0%}, {boundary}"
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return asdict(self)
@@ -141,6 +147,14 @@ class SurvivalView:
     log_rank: LogRank
     stratified: bool
     arms: tuple[SurvivalArm, ...]
+
+    @property
+    def line(self) -> str:
+        """One line that says what the log-rank test over all arms finds."""
+        p = self.log_rank.p_value
+        horizon = "no common horizon" if self.horizon is None else f"to {self.horizon:g}"
+        test = "stratified log-rank" if self.stratified else "log-rank"
+        return f"{self.metric}, {horizon}, {test} p {'not known' if p is None else f'= {p:.3g}'}"
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""

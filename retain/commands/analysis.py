@@ -150,10 +150,8 @@ def _show_views(analysis: Analysis) -> None:
 
 def _lines(analysis: Analysis, view: View) -> list[str]:
     """What is said above a view's table: the look's boundary, Cochran's Q of the segments, the log-rank test."""
-    from experiments.tables_html import look_line, segments_line, survival_line
-
     if view == "look" and analysis.look is not None:
-        return [look_line(analysis.look)]
+        return [analysis.look.line]
     if view == "segments":
-        return [segments_line(report) for report in analysis.segments]
-    return [survival_line(seen) for seen in analysis.survival] if view == "survival" else []
+        return [report.line for report in analysis.segments]
+    return [seen.line for seen in analysis.survival] if view == "survival" else []
