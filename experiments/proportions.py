@@ -25,8 +25,8 @@ class Counts(NamedTuple):
         return self.successes / self.n
 
 
-class Test(NamedTuple):
-    """A statistic (z, chi-square) and its p-value."""
+class ZTest(NamedTuple):
+    """A z statistic and its two-sided p-value."""
 
     statistic: float
     p_value: float
@@ -39,11 +39,11 @@ class Interval(NamedTuple):
     high: float
 
 
-def pooled_z(arm: Counts, control: Counts) -> Test:
+def pooled_z(arm: Counts, control: Counts) -> ZTest:
     """z test of equal shares, pooled variance. Source: Fleiss, Levin and Paik 2003 (vector prop_z_pooled)."""
     share = (arm.successes + control.successes) / (arm.n + control.n)
     z = (arm.share - control.share) / math.sqrt(share * (1.0 - share) * (1.0 / arm.n + 1.0 / control.n))
-    return Test(z, two_sided(z))
+    return ZTest(z, two_sided(z))
 
 
 def unpooled_se(arm: Counts, control: Counts) -> float:
@@ -51,10 +51,10 @@ def unpooled_se(arm: Counts, control: Counts) -> float:
     return math.sqrt(arm.share * (1 - arm.share) / arm.n + control.share * (1 - control.share) / control.n)
 
 
-def unpooled_z(arm: Counts, control: Counts) -> Test:
+def unpooled_z(arm: Counts, control: Counts) -> ZTest:
     """z test with the unpooled variance (Wald). Source: vector prop_z_unpooled."""
     z = (arm.share - control.share) / unpooled_se(arm, control)
-    return Test(z, two_sided(z))
+    return ZTest(z, two_sided(z))
 
 
 def unpooled_interval(arm: Counts, control: Counts, *, confidence: float = 0.95) -> Interval:
@@ -79,10 +79,10 @@ def score_z(arm: Counts, control: Counts, *, difference: float = 0.0) -> float:
     return gap / math.sqrt(variance)
 
 
-def score_test(arm: Counts, control: Counts, *, difference: float = 0.0) -> Test:
+def score_test(arm: Counts, control: Counts, *, difference: float = 0.0) -> ZTest:
     """Two-sided Miettinen-Nurminen score test that the shares differ by `difference`."""
     z = score_z(arm, control, difference=difference)
-    return Test(z, two_sided(z))
+    return ZTest(z, two_sided(z))
 
 
 def score_interval(arm: Counts, control: Counts, *, confidence: float = 0.95) -> Interval:

@@ -76,21 +76,24 @@ def _report(error: Exception) -> int:
     show = getattr(error, "show", None)
     if callable(show):  # a usage error of the command line itself
         show()
-    elif isinstance(error, typer.Abort):
-        print("stopped; nothing further was done", file=sys.stderr)  # noqa: T201  (the front door prints)
-    elif type(error).__module__.split(".")[0] in ROOMS:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201  (the front door prints)
-    elif isinstance(error, OSError) and error.filename:
-        text = (
+    else:
+        print(_told(error), file=sys.stderr)  # noqa: T201  (the front door prints)
+    return 1
+
+
+def _told(error: Exception) -> str:
+    """The one message that an error becomes."""
+    if isinstance(error, typer.Abort):
+        return "stopped; nothing further was done"
+    if type(error).__module__.split(".")[0] in ROOMS:
+        return f"error: {error}"
+    if isinstance(error, OSError) and error.filename:
+        return (
             f"error: {error.filename}: {error.strerror}; check the path and who may use it, then run the command again"
         )
-        print(text, file=sys.stderr)  # noqa: T201  (the front door prints)
-    else:
-        logging.getLogger("retain").debug("unexpected", exc_info=error)
-        place = _place(error)
-        text = f"error: unexpected {type(error).__name__} at {place}; this is a defect of retain, please report it"
-        print(text, file=sys.stderr)  # noqa: T201  (the front door prints)
-    return 1
+    logging.getLogger("retain").debug("unexpected", exc_info=error)
+    kind = type(error).__name__
+    return f"error: unexpected {kind} at {_place(error)}; this is a defect of retain, please report it"
 
 
 def _place(error: Exception) -> str:

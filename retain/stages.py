@@ -18,6 +18,7 @@ class Stages:
         self._quiet = quiet
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
+        self._told: set[str] = set()
 
     def __enter__(self) -> Stages:
         if not self._quiet and sys.stderr.isatty():
@@ -42,6 +43,6 @@ class Stages:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total)
             self._bars.update(self._tasks[stage], completed=done, total=total)
-        elif not self._quiet and done >= total and stage not in self._tasks:
-            self._tasks[stage] = 0  # type: ignore[assignment]  # only remembers that the stage was told of
+        elif not self._quiet and done >= total and stage not in self._told:
+            self._told.add(stage)
             sys.stderr.write(f"{stage}: {total:,} of {total:,}\n")

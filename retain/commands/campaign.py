@@ -62,7 +62,7 @@ def plan(
     if as_json:
         print_json(planned.summary)
     else:
-        show_plan(planned.summary)
+        _show_plan(planned.summary)
         say(f"written to {path}")
     for text in planned.summary["warnings"]:
         warn(text)
@@ -115,7 +115,7 @@ def run(
     _show_applied(outcome.to_json(), as_json)
 
 
-def show_plan(summary: dict[str, Any]) -> None:
+def _show_plan(summary: dict[str, Any]) -> None:
     """Print a plan as a person reads it."""
     say(f"{summary['campaign']} as of {summary['as_of']} (experiment {summary['experiment']})")
     say(f"audience {summary['audience']:,} -> eligible {summary['eligible']:,}")

@@ -64,7 +64,7 @@ def measure(
     if as_json:
         print_json(measured)
     else:
-        show_measurement(measured)
+        _show_measurement(measured)
         show_views(measured)
 
 
@@ -111,7 +111,7 @@ def decide(
     if as_json:
         print_json(decided)
         return
-    show_decision(decided["decision"])
+    _show_decision(decided["decision"])
     if decided["diff"]:
         say(decided["diff"])
     if decided["feedback_problem"]:
@@ -162,7 +162,7 @@ def report(
         say(str(path))
 
 
-def show_measurement(measured: dict[str, Any]) -> None:
+def _show_measurement(measured: dict[str, Any]) -> None:
     """Print results as a person reads them."""
     say(f"{measured['experiment']} as of {measured['as_of']}")
     arms = [(name, arm["assigned"], arm["mature"]) for name, arm in measured["arms"].items()]
@@ -174,7 +174,7 @@ def show_measurement(measured: dict[str, Any]) -> None:
     show_results(measured["results"])
 
 
-def show_decision(decision: dict[str, Any]) -> None:
+def _show_decision(decision: dict[str, Any]) -> None:
     """Print a verdict with its gates."""
     arm = f" {decision['arm']}" if decision["arm"] else ""
     say(f"verdict: {decision['verdict']}{arm}")
