@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retain.needs import show_needs
 from retain.opening import opened
 from retain.options import (
     AsOfOption,
@@ -137,16 +138,7 @@ def _show_plan(summary: dict[str, Any]) -> None:
             f"{cell(power['needed_per_arm'])}; smallest detectable effect {cell(power['detectable'])}; "
             f"chance to find the minimum effect {percent(power['power'])}"
         )
-    if power["promoted_from"] is not None:
-        say(
-            f"promoted with the planned chance from a true effect of {cell(power['promoted_from'])}: the estimate must "
-            "reach the minimum effect too, and at exactly that half of them do not"
-        )
-    for guard in power["guardrails"]:
-        if guard["needed_per_arm"] is not None:
-            say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")
-    if power["days_to_decision"] is not None:
-        say(f"by the segment's inflow all of them are measured in {power['days_to_decision']:,.0f} days")
+    show_needs(power)
     _show_zones(summary)
     say(f"earliest decision on {summary['decision_on']}; time-zone rules {summary['tzdata']}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from retain.needs import show_needs
 from retain.opening import opened
 from retain.options import AsOfOption, CampaignArgument, JsonOption, NowOption, WorkspaceOption, selection_instant
 from retain.printing import cell, percent, print_json, print_table, say
@@ -106,16 +107,7 @@ def _show_power(shown: dict[str, Any]) -> None:
         f"minimum effect {cell(shown['minimum_effect'])} with power {percent(shown['wanted_power'])} needs "
         f"{shown['needed_per_arm']:,} customers in the smallest arm: {shown['needed_customers']:,} in all{runs}"
     )
-    if shown["promoted_from"] is not None:
-        say(
-            f"promoted with that chance from a true effect of {cell(shown['promoted_from'])}: the estimate must reach "
-            "the minimum effect too, and at exactly that half of them do not"
-        )
-    for guard in shown["guardrails"]:
-        if guard["needed_per_arm"] is not None:
-            say(f"guardrail {guard['metric']} needs {guard['needed_per_arm']:,} customers in the smallest arm")
-    if shown["days_to_decision"] is not None:
-        say(f"by the segment's inflow all of them are measured in {shown['days_to_decision']:,.0f} days")
+    show_needs(shown)
     rows = [(point["customers"], point["detectable"], percent(point["power"])) for point in shown["curve"]]
     if rows:
         print_table(("customers in all", "smallest detectable effect", "chance to find the minimum effect"), rows)
