@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 from campaigns.caps import LONGEST, Period, in_period, next_period, zones_of
 from experiments.assign import fraction
 from warehouse.ledger.errors import LedgerError
+from warehouse.ledger.types import read_instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Sent(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A due message, as read and locked by a claim."""
+    """A due message, as read and locked by a claim; instants as the database writes them, for `read_instant`."""
 
     message_key: str
     experiment_id: str
@@ -102,13 +103,13 @@ class Candidate(NamedTuple):
     locale: str | None
     unless: str | None
     zones: str
-    not_before: datetime
-    closes_at: datetime
-    expires_at: datetime
+    not_before: str
+    closes_at: str
+    expires_at: str
     attempts: int
     cost_micros: int
     fence: int
-    assigned_at: datetime
+    assigned_at: str
     suppressed: bool
     left_by: str | None
     place: str | int | None = None
@@ -173,37 +174,65 @@ def judge(
     After `limit` claimed the others are left for another round, and so are a channel's after as many as are `carried`
     on it (None, or not named: any number). Nothing capped of lower rank goes to a customer who waits for such a round.
     """
-    verdicts, rules = Verdicts(), known.rules
-    room, accounts = _Room(known, now), _Accounts(carried or {})
-    spent = dict(known.used)
+    verdicts, room, accounts = Verdicts(), _Room(known, now), _Accounts(carried or {})
     rows = list(candidates)
-    of = {experiment_id: rules_of(rules, experiment_id) for experiment_id in {row.experiment_id for row in rows}}
+    of = _campaigns_of(rows, known)
     for candidate in sorted(rows, key=lambda row: of[row.experiment_id].rank):
         if limit is not None and len(verdicts.claimed) >= limit:
             break
-        campaign, rule = campaign_of(candidate.experiment_id), of[candidate.experiment_id]
+        campaign = of[candidate.experiment_id]
+        rule = campaign.rules
         if rule.caps and candidate.customer_id in accounts.waiting:
             continue
-        messages_left, cost_left = _left(rule, spent[campaign])
-        free_at, reason = room.of(candidate, rule)
-        if known.holdout is not None and known.holdout.holds(candidate.customer_id):
-            verdicts.skipped.append((candidate, "global_holdout"))
-        elif candidate.suppressed:
-            verdicts.skipped.append((candidate, "suppressed"))
-        elif candidate.left_by is not None:
-            verdicts.skipped.append((candidate, candidate.left_by))
-        elif free_at is not None and (rule.when_capped == "skip" or free_at >= candidate.expires_at):
+        free_at, reason = room.of(candidate, campaign)
+        if (never := _never(candidate, known.holdout)) is not None:
+            verdicts.skipped.append((candidate, never))
+        elif free_at is not None and (rule.when_capped == "skip" or free_at >= read_instant(candidate.expires_at)):
             verdicts.skipped.append((candidate, reason))
         elif free_at is not None:
             verdicts.deferred.append((candidate, free_at, reason))
-        elif messages_left < 1 or cost_left < candidate.cost_micros:
+        elif not campaign.affords(candidate.cost_micros):
             if rule.over_budget == "skip":
                 verdicts.skipped.append((candidate, "over_budget"))
         elif accounts.carry(candidate):
             verdicts.claimed.append(candidate)
-            room.use(candidate, rule)
-            spent[campaign] = (spent[campaign][0] + 1, spent[campaign][1] + candidate.cost_micros)
+            room.use(candidate, campaign)
+            campaign.spend(candidate.cost_micros)
     return verdicts
+
+
+def _never(candidate: Candidate, holdout: Holdout | None) -> str | None:
+    """Why the candidate may never leave, whatever caps and budget say; None where it may."""
+    if holdout is not None and holdout.holds(candidate.customer_id):
+        return "global_holdout"
+    return "suppressed" if candidate.suppressed else candidate.left_by
+
+
+class _Campaign:
+    """A campaign in one round: its rules, its rank, and what its budget leaves as the round's messages use it up."""
+
+    __slots__ = ("_cost_left", "_messages_left", "rank", "rules")
+
+    def __init__(self, rules: CampaignRules, used: tuple[int, int]) -> None:
+        self.rules, self.rank = rules, rules.rank
+        self._messages_left, self._cost_left = _left(rules, used)
+
+    def affords(self, cost_micros: int) -> bool:
+        """Whether the budget has room for one more message at this cost."""
+        return self._messages_left >= 1 and self._cost_left >= cost_micros
+
+    def spend(self, cost_micros: int) -> None:
+        """Count a message that was claimed."""
+        self._messages_left -= 1
+        self._cost_left -= cost_micros
+
+
+def _campaigns_of(rows: Iterable[Candidate], known: Known) -> dict[str, _Campaign]:
+    """Give the campaign of each experiment; the epochs of one share it, as they share its budget."""
+    ids = {row.experiment_id for row in rows}
+    names = {campaign_of(experiment_id) for experiment_id in ids}
+    campaigns = {name: _Campaign(known.rules.get(name, _NO_RULES), known.used[name]) for name in names}
+    return {experiment_id: campaigns[campaign_of(experiment_id)] for experiment_id in ids}
 
 
 class _Accounts:
@@ -228,29 +257,40 @@ class _Room:
 
     def __init__(self, known: Known, now: datetime) -> None:
         self._known, self._now = known, now
-        self._sent = {customer: list(sent) for customer, sent in known.recent.items()}
+        self._sent: dict[str, Sequence[Sent]] = dict(known.recent)
         self._won: dict[str, tuple[float, float]] = {}
+        self._alone: dict[tuple[str, str], tuple[Sent]] = {}
 
-    def of(self, candidate: Candidate, rule: CampaignRules) -> tuple[datetime | None, str]:
+    def of(self, candidate: Candidate, campaign: _Campaign) -> tuple[datetime | None, str]:
         """Give the first instant that has room (None: now), and why not now: capped, or outranked in this round."""
         customer = candidate.customer_id
         sent = self._sent.get(customer)
         if sent is None:  # most of all
             return None, ""
-        sending = self._sending(candidate)
-        free_at = _free_at(rule.caps, sent, sending, candidate.zones)
+        (sending,), caps = self._sending(candidate), campaign.rules.caps
+        free_at = _free_at(caps, sent, sending, candidate.zones)
         if free_at is None:
             return None, ""
-        had_room = _free_at(rule.caps, self._known.recent.get(customer, ()), sending, candidate.zones) is None
-        return free_at, "outranked" if had_room and self._won.get(customer, rule.rank) < rule.rank else "capped"
+        had_room = _free_at(caps, self._known.recent.get(customer, ()), sending, candidate.zones) is None
+        outranked = had_room and self._won.get(customer, campaign.rank) < campaign.rank
+        return free_at, "outranked" if outranked else "capped"
 
-    def use(self, candidate: Candidate, rule: CampaignRules) -> None:
+    def use(self, candidate: Candidate, campaign: _Campaign) -> None:
         """Count a message that was claimed."""
-        self._sent.setdefault(candidate.customer_id, []).append(self._sending(candidate))
-        self._won.setdefault(candidate.customer_id, rule.rank)
+        customer, sending = candidate.customer_id, self._sending(candidate)
+        before = self._sent.get(customer)
+        self._sent[customer] = sending if before is None else (*before, *sending)
+        if customer not in self._won:
+            self._won[customer] = campaign.rank
 
-    def _sending(self, candidate: Candidate) -> Sent:
-        return Sent(self._now, candidate.channel, self._known.topics.get(candidate.experiment_id))
+    def _sending(self, candidate: Candidate) -> tuple[Sent]:
+        """What the candidate counts as once it is claimed: the same for all of its experiment on its channel."""
+        lane = (candidate.experiment_id, candidate.channel)
+        known = self._alone.get(lane)
+        if known is None:
+            topic = self._known.topics.get(candidate.experiment_id)
+            known = self._alone[lane] = (Sent(self._now, candidate.channel, topic),)
+        return known
 
 
 def _left(rules: CampaignRules, used: tuple[int, int]) -> tuple[float, float]:

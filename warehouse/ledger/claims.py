@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -191,7 +192,7 @@ def _lock_lane(
     if limit < 1:
         return []
     values = {"experiment_id": lane[0], "channel": lane[1], "now": now, "most": limit + len(skip)}
-    rows = _candidates_of(dialect.read(tx, _earliest, values))
+    rows = list(map(Candidate._make, dialect.read(tx, _earliest, values)))
     return [row for row in rows if row.message_key not in skip][:limit] if skip else rows
 
 
@@ -202,22 +203,16 @@ def _rivals(
     if request.cap_reach is None or not rows:
         return []
     ranks = {lane: rules_of(request.rules, lane[0]).rank for lane in lanes}
+    if len(set(ranks.values())) == 1:
+        return []
     lowest = max(ranks[row.experiment_id, row.channel] for row in rows)
-    customers = sorted({row.customer_id for row in rows})
+    keys = dialect.set_text(tx, sorted({row.customer_id for row in rows}))
     known = {row.message_key for row in rows}
     found: list[Candidate] = []
     for lane in (lane for lane in lanes if ranks[lane] < lowest):
-        values = {"experiment_id": lane[0], "channel": lane[1], "now": request.now}
-        found += _candidates_of(dialect.read(tx, _of_customers, values | {"keys": dialect.set_text(tx, customers)}))
+        values = {"experiment_id": lane[0], "channel": lane[1], "now": request.now, "keys": keys}
+        found += map(Candidate._make, dialect.read(tx, _of_customers, values))
     return [row for row in found if row.message_key not in known]
-
-
-def _candidates_of(rows: Iterable[Sequence[Any]]) -> list[Candidate]:
-    read = read_instant
-    return [
-        Candidate._make((*row[:12], read(row[12]), read(row[13]), read(row[14]), *row[15:18], read(row[18]), *row[19:]))
-        for row in rows
-    ]
 
 
 def _earliest(postgres: bool) -> sa.Select[Any]:
@@ -277,7 +272,7 @@ def _recent(
     reach = request.cap_reach
     if reach is None or not rows:
         return {}
-    customers = dialect.set_text(tx, sorted({row.customer_id for row in rows}))
+    customers = dialect.set_text(tx, {row.customer_id for row in rows})
     values = {"keys": customers, "since": request.now - reach}
     found: dict[str, list[Sent]] = {}
     for query, more in ((_sent_since, {}), (_withheld_since, {"now": request.now})):
@@ -305,29 +300,21 @@ def _withheld_since(postgres: bool) -> sa.Select[Any]:
 def _write(tx: sa.Connection, verdicts: Verdicts, request: ClaimRequest) -> list[ClaimedMessage]:
     now = instant_text(request.now)
     skipped, deferred, claimed = verdicts.skipped, verdicts.deferred, verdicts.claimed
-    dialect.update_rows(
-        tx,
-        _O,
-        "message_key",
-        {
-            "message_key": [row.message_key for row, _ in skipped],
-            "state": ["skipped"] * len(skipped),
-            "reason": [reason for _, reason in skipped],
-            "settled_at": [now] * len(skipped),
-            "updated_at": [now] * len(skipped),
-        },
-    )
-    dialect.update_rows(
-        tx,
-        _O,
-        "message_key",
-        {
-            "message_key": [row.message_key for row, _, _ in deferred],
-            "reason": [reason for _, _, reason in deferred],
-            "not_before": [instant_text(until) for _, until, _ in deferred],
-            "updated_at": [now] * len(deferred),
-        },
-    )
+    given_up = {
+        "message_key": [row.message_key for row, _ in skipped],
+        "state": ["skipped"] * len(skipped),
+        "reason": [reason for _, reason in skipped],
+        "settled_at": [now] * len(skipped),
+        "updated_at": [now] * len(skipped),
+    }
+    put_off = {
+        "message_key": [row.message_key for row, _, _ in deferred],
+        "reason": [reason for _, _, reason in deferred],
+        "not_before": [instant_text(until) for _, until, _ in deferred],
+        "updated_at": [now] * len(deferred),
+    }
+    for columns in (given_up, put_off):
+        dialect.update_rows(tx, _O, "message_key", columns)
     told = [("skipped", "skipped", row, reason) for row, reason in skipped]
     told += [("deferred", "pending", row, reason) for row, _, reason in deferred]
     append_events(
@@ -371,5 +358,12 @@ def _take(tx: sa.Connection, rows: Sequence[Candidate], request: ClaimRequest) -
 
 
 def _claimed(row: Candidate, fence: int, until: datetime) -> ClaimedMessage:
-    zones = tuple(row.zones.split(",")) if row.zones else ()
-    return ClaimedMessage._make((*row[:11], zones, *row[12:17], row.assigned_at, fence, until))
+    read = read_instant
+    slot = (read(row.not_before), read(row.closes_at), read(row.expires_at))
+    costs = (row.attempts, row.cost_micros, read(row.assigned_at))
+    return ClaimedMessage._make((*row[:11], _zones(row.zones), *slot, *costs, fence, until))
+
+
+@lru_cache(maxsize=1024)
+def _zones(named: str) -> tuple[str, ...]:
+    return tuple(named.split(",")) if named else ()

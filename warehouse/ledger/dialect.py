@@ -72,7 +72,14 @@ def read(tx: sa.Connection, query: Callable[[bool], sa.Select[Any]], values: Map
     given = {name: instant_text(v) if isinstance(v, datetime) and not postgres else v for name, v in values.items()}
     known = compiled.construct_params(given)
     ordered = None if compiled.positiontup is None else tuple(known[name] for name in compiled.positiontup)
-    return tx.exec_driver_sql(str(compiled), known if ordered is None else ordered).all()
+    return rows_of(tx.exec_driver_sql(str(compiled), known if ordered is None else ordered))
+
+
+def rows_of(result: sa.CursorResult[Any]) -> Sequence[Any]:
+    """Give a result's rows as the driver makes them: no second object for each."""
+    cursor = result.cursor
+    assert cursor is not None  # the statement gives rows
+    return cursor.fetchall()
 
 
 @cache

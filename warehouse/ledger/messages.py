@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
@@ -78,11 +78,15 @@ def append_events(tx: sa.Connection, events: Sequence[Event]) -> None:
 
 def adjust_budgets(tx: sa.Connection, changes: Iterable[tuple[str, int, int]]) -> None:
     """Add (experiment_id, messages, cost_micros) changes to what the campaigns have used up, in campaign order."""
-    totals: dict[str, tuple[int, int]] = {}
+    sums: dict[str, tuple[int, int]] = {}
     for experiment_id, messages, cost in changes:
+        n, spent = sums.get(experiment_id, (0, 0))
+        sums[experiment_id] = (n + messages, spent + cost)
+    totals: dict[str, tuple[int, int]] = {}
+    for experiment_id, (messages, cost) in sums.items():
         campaign = experiment_id.rpartition(":")[0]
-        used = totals.get(campaign, (0, 0))
-        totals[campaign] = (used[0] + messages, used[1] + cost)
+        n, spent = totals.get(campaign, (0, 0))
+        totals[campaign] = (n + messages, spent + cost)
     b = schema.budgets
     for campaign, (messages, cost) in sorted(totals.items()):
         if messages or cost:
@@ -92,19 +96,26 @@ def adjust_budgets(tx: sa.Connection, changes: Iterable[tuple[str, int, int]]) -
 
 def due_lanes(tx: sa.Connection, now: datetime, channels: Sequence[str] = schema.CHANNELS) -> list[tuple[str, str]]:
     """List (experiment, channel) pairs that have pending messages with not_before <= now: one index probe a pair."""
+    return sorted(dialect.read(tx, _due_lanes, {"now": now, "keys": dialect.set_text(tx, channels)}))
+
+
+def _due_lanes(postgres: bool) -> sa.Select[Any]:
+    """Select the pairs whose channel is among :keys and that have something to send :now."""
     e = schema.experiments
-    lane = sa.union_all(*(sa.select(sa.literal(channel).label("channel")) for channel in channels)).subquery("lane")
+    now = sa.bindparam("now", type_=_O.c.not_before.type)
+    lane = sa.union_all(*(sa.select(sa.literal(channel).label("channel")) for channel in schema.CHANNELS))
+    channel = lane.subquery("lane").c.channel
     # the earliest message, not "is there one": of that PostgreSQL makes a join with everything that is due
     earliest = (
         sa.select(_O.c.not_before)
         .where(
             sa.text("outbox.state = 'pending'"),  # literal: a bound value would not match the partial index
             _O.c.experiment_id == e.c.experiment_id,
-            _O.c.channel == lane.c.channel,
+            _O.c.channel == channel,
         )
         .order_by(_O.c.not_before, _O.c.closes_at)
         .limit(1)
         .scalar_subquery()
     )
-    query = sa.select(e.c.experiment_id, lane.c.channel).select_from(e).join(lane, sa.true()).where(earliest <= now)
-    return sorted((experiment_id, channel) for experiment_id, channel in tx.execute(query).all())
+    pairs = sa.select(e.c.experiment_id, channel).select_from(e).join(channel.table, sa.true())
+    return pairs.where(dialect.in_set(postgres, channel), earliest <= now)

@@ -21,7 +21,7 @@ from warehouse.ledger.engine import Ledger
 from warehouse.ledger.errors import LedgerError
 from warehouse.ledger.messages import MessageRow, due_lanes, lock_messages
 from warehouse.ledger.suppressions import is_suppressed
-from warehouse.ledger.switches import EVERYTHING, not_stopped, paused
+from warehouse.ledger.switches import not_stopped, paused
 
 __all__ = [
     "Bill",
@@ -50,6 +50,7 @@ __all__ = [
 
 _O = schema.outbox
 _CHUNK: Final = 5_000
+_BILLED: Final = (_O.c.message_key, _O.c.experiment_id, _O.c.segments, _O.c.cost_micros)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,33 +127,28 @@ def intend(  # noqa: PLR0913 (the fence's three parts, and what a worker knows o
         dialect.enter_gate(tx)
         dialect.seek(tx)
         stopped = paused(tx)
-        if EVERYTHING in stopped:
-            return []
         out = stopped_keys(tx, {key: addressed[key] for key in keys if key in addressed}) if addressed else set()
-        change = (
-            sa.update(_O)
-            .where(
-                dialect.among(tx, _O.c.message_key, [key for key in keys if key not in out]),
-                _O.c.state == "claimed",
-                _O.c.lease_owner == worker,
-                _O.c.fence == fence,
-                _O.c.lease_until > now + margin,
-                _O.c.closes_at > now,
-                _O.c.expires_at > now,
-                ~is_suppressed(_O.c.customer_id, _O.c.channel, _O.c.experiment_id),
-            )
-            .values(state="sending", attempts=_O.c.attempts + 1, intent_at=now, updated_at=now)
-            .returning(_O.c.message_key, _O.c.experiment_id, _O.c.segments, _O.c.cost_micros)
-        )
-        if stopped:
-            change = change.where(not_stopped(stopped))
+        asked = dialect.among(tx, _O.c.message_key, [key for key in keys if key not in out])
+        change = sa.update(_O).where(asked, *_held(worker, fence, now + margin), *_may_leave(now, stopped))
+        change = change.values(state="sending", attempts=_O.c.attempts + 1, intent_at=now, updated_at=now)
         if bill is not None:
             change = change.values(provider=bill.provider)
-        taken = tx.execute(change).all()
+        taken = dialect.rows_of(tx.execute(change.returning(*_BILLED)))
         if bill is not None:
             keep_costs(tx, bill, taken)
-        allowed = {row[0] for row in taken}
+    allowed = {row[0] for row in taken}
     return [key for key in keys if key in allowed]
+
+
+def _held(worker: str, fence: int, until: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """The fence: a message is this worker's, by this very claim, for longer than `until`."""
+    return (_O.c.state == "claimed", _O.c.lease_owner == worker, _O.c.fence == fence, _O.c.lease_until > until)
+
+
+def _may_leave(now: datetime, stopped: Collection[str]) -> tuple[sa.ColumnElement[bool], ...]:
+    """The last checks: the slot is open, nobody paused it (the scopes `stopped`), the customer may be written to."""
+    wanted = ~is_suppressed(_O.c.customer_id, _O.c.channel, _O.c.experiment_id)
+    return (_O.c.closes_at > now, _O.c.expires_at > now, wanted, not_stopped(stopped))
 
 
 def settle(ledger: Ledger, results: Iterable[Settlement], now: datetime) -> Settled:

@@ -42,6 +42,8 @@ MESSAGE_OPTIONAL: Final[Mapping[str, Any]] = {
     "place": "",
     "cost_micros": 0,
 }
+_NUMBERS: Final = ("step", "turn", "cost_micros")
+_INSTANTS: Final = ("not_before", "closes_at", "expires_at")
 
 NO_LAYER: Final = Layer()
 
@@ -346,56 +348,27 @@ def _check_existing(existing: Mapping[str, tuple[str, str]], people: pd.DataFram
 
 
 def _insert(tx: sa.Connection, wave: Wave, people: pd.DataFrame, messages: pd.DataFrame) -> None:
-    n = len(people)
-    at = instant_text(wave.assigned_at)
-    dialect.insert_rows(
-        tx,
-        _A,
-        {
-            "experiment_id": [wave.experiment_id] * n,
-            "customer_id": frames.texts(people["customer_id"]),
-            "wave_id": [wave.wave_id] * n,
-            "arm": frames.texts(people["arm"]),
-            "assigned_at": [at] * n,
-            "stratum": frames.texts(people["stratum"]),
-            "unit": frames.texts(people["unit"]),
-        },
-    )
-    m = len(messages)
-    customers, steps = frames.texts(messages["customer_id"]), frames.integers(messages["step"])
-    turns = frames.integers(messages["turn"])
-    dialect.insert_rows(
-        tx,
-        schema.outbox,
-        {
-            "message_key": [
-                message_key(wave.experiment_id, str(customer), step, turn)
-                for customer, step, turn in zip(customers, steps, turns, strict=True)
-            ],
-            "experiment_id": [wave.experiment_id] * m,
-            "customer_id": customers,
-            "step": steps,
-            "turn": turns,
-            **{
-                name: frames.texts(messages[name])
-                for name in (
-                    "arm",
-                    "channel",
-                    "fallback",
-                    "template",
-                    "offer",
-                    "code",
-                    "locale",
-                    "unless",
-                    "zones",
-                    "place",
-                )
-            },
-            **{name: frames.instants(messages[name]) for name in ("not_before", "closes_at", "expires_at")},
-            "cost_micros": frames.integers(messages["cost_micros"]),
-            "updated_at": [at] * m,
-        },
-    )
+    of_wave = {
+        "experiment_id": wave.experiment_id,
+        "wave_id": wave.wave_id,
+        "assigned_at": instant_text(wave.assigned_at),
+    }
+    columns = {name: frames.texts(people[name]) for name in ("customer_id", "arm", "stratum", "unit")}
+    dialect.insert_rows(tx, _A, columns | {name: [value] * len(people) for name, value in of_wave.items()})
+    dialect.insert_rows(tx, schema.outbox, _message_columns(wave, messages))
+
+
+def _message_columns(wave: Wave, messages: pd.DataFrame) -> dict[str, Sequence[Any]]:
+    """Write a batch's messages as columns of the outbox."""
+    columns: dict[str, Sequence[Any]] = {}
+    for name in (*MESSAGE_COLUMNS, *MESSAGE_OPTIONAL):
+        write = frames.integers if name in _NUMBERS else frames.instants if name in _INSTANTS else frames.texts
+        columns[name] = write(messages[name])
+    places = zip(columns["customer_id"], columns["step"], columns["turn"], strict=True)
+    columns["message_key"] = [message_key(wave.experiment_id, *place) for place in places]
+    columns["experiment_id"] = [wave.experiment_id] * len(messages)
+    columns["updated_at"] = [instant_text(wave.assigned_at)] * len(messages)
+    return columns
 
 
 def _withhold(tx: sa.Connection, wave: Wave, withheld: pd.DataFrame) -> None:
