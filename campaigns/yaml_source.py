@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -78,10 +79,18 @@ class Source:
 
 
 def read_yaml(path: Path) -> Source:
-    """Read one file. What is wrong with its text is in `flaws`. Raises OSError when it cannot be opened."""
+    """Read one file. What is wrong with its text is in `flaws`. Raises OSError when it cannot be opened.
+
+    Files of the same bytes share one Source: nobody changes it.
+    """
     if path.stat().st_size > MAX_BYTES:
         return Source("", flaws=[Flaw(Place(1, 1), (), f"the file is larger than {MAX_BYTES // 1024} KiB; split it")])
-    data = path.read_bytes()
+    return _source_of(path.read_bytes())
+
+
+@lru_cache(maxsize=128)
+def _source_of(data: bytes) -> Source:
+    """What the bytes of a file mean. The same bytes mean the same: a run reads its files again and again."""
     try:
         source = parse_yaml(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campaigns import yaml_source
 from campaigns.book import Book, load_book, load_campaign
 from campaigns.errors import CampaignError
 from campaigns.problems import BookErrors, Problem, in_order
@@ -323,6 +325,41 @@ def test_a_book_can_be_read_twice_alike(workspace: Make, smallest: str) -> None:
     first, second = load_book(root), load_book(root)
     assert isinstance(first, Book)
     assert first.campaigns["winback-90d"] == second.campaigns["winback-90d"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "part"),
+    [
+        ("a.yaml", "30 days", "31 days", "campaign"),
+        ("offers.yaml", "10% off", "15% off", "offers"),
+        ("segments.yaml", "90", "80", "segment"),
+    ],
+)
+def test_a_file_that_changed_between_two_readings_is_seen_even_at_the_same_size_and_time(
+    workspace: Make, smallest: str, name: str, old: str, new: str, part: str
+) -> None:
+    root = workspace({"a.yaml": smallest.replace("recency_days >= 90", "lapsing")})
+    before = load_campaign(root, "winback-90d")
+    path = root / "campaigns" / "book" / name
+    stat = path.stat()
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    after = load_campaign(root, "winback-90d")
+
+    assert path.stat().st_size == stat.st_size
+    assert [name for name in ("campaign", "offers", "segment") if getattr(after, name) != getattr(before, name)] == [
+        part
+    ]
+
+
+def test_the_same_bytes_are_parsed_once(workspace: Make, smallest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = workspace({"a.yaml": smallest + "# parsed once\n"})
+    parsed: list[str] = []
+    monkeypatch.setattr(yaml_source, "parse_yaml", lambda text: parsed.append(text) or parse_yaml(text))
+    for _ in range(3):
+        load_campaign(root, "winback-90d")
+    assert sum("# parsed once" in text for text in parsed) == 1
 
 
 def test_a_segment_error_is_a_campaign_error() -> None:

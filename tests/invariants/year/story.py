@@ -14,7 +14,6 @@ from unittest.mock import patch
 
 import pandas as pd
 
-from campaigns import book
 from channels.errors import ChannelError
 from channels.message import Address
 from channels.receipts import Inbound
@@ -36,7 +35,7 @@ from flows.steps.unsubscribe import find_link, unsubscribe
 from flows.wiring import Workspace, open_workspace
 from tests.invariants.year.outside import EVERY_DAY, WEEKDAYS, Hours, Killed, Outside, Sent, Truth
 from tests.invariants.year.shop import CHANNELS, DAY, SETTINGS, START, Shop
-from tests.invariants.year.shortcuts import checked_once, read_once
+from tests.invariants.year.shortcuts import checked_once
 from tests.invariants.year.watch import Watch
 from warehouse.ledger import switches
 from warehouse.ledger.consents import Statement
@@ -411,7 +410,6 @@ class Year:
     def faults(self) -> Iterator[None]:
         """Workers are killed anywhere; wishes and pauses come between any two commits; waves are cut short."""
         with ExitStack() as stack:
-            stack.enter_context(patch.object(book, "read_yaml", read_once(book.read_yaml)))
             check = checked_once(plan_campaign_step.refuse_broken_words)
             stack.enter_context(patch.object(plan_campaign_step, "refuse_broken_words", check))
             for name in CRASHING:
