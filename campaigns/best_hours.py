@@ -1,14 +1,15 @@
 """Each customer's best hour on a channel: learned from what they opened, clicked, bought and visited, and when.
 
-What is known is kept in hours of UTC and turned into the customer's local hour when a run is planned. A customer of
-whom nothing is known gets the hour most others have (the crowd's); where there is no crowd either, any hour of the
-window. A share chosen by hash explores: its members get any hour, so that other hours are learned too.
+All hours are those of the customer's own clock at the moment of the deed: who clicks at eight does so in summer and in
+winter, though by UTC these are two hours. A customer of whom nothing is known gets the hour most others have (the
+crowd's); where there is no crowd either, any hour of the window. A share chosen by hash explores: its members get any
+hour, so that other hours are learned too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -26,16 +27,46 @@ CROWD: Final = 20
 """So many customers must have an hour of their own before theirs is taken for the crowd's."""
 WEIGHTS: Final[Mapping[str, float]] = {"click": 3.0, "open": 1.0, "habit": 1.0}
 """What one click, one open, and the hour of most purchases and visits count."""
+_DAY: Final = timedelta(days=1)
 _KERNEL: Final = (0.25, 0.5, 0.25)  # the hour before and after count half: 8:59 and 9:01 are neighbours
 
 
 def column_of(channel: str) -> str:
-    """The column of the candidates that holds the best hour of UTC on a channel (missing: not known)."""
+    """The column of the candidates that holds the best local hour on a channel (missing: not known)."""
     return f"best_hour_{channel}"
 
 
+def same_clocks(zones: Zones, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """Split the time from `since` to `until` where some customers' clocks change, to the day."""
+    names = sorted(set(_clocks(zones)))
+    begins, now = since, [utc_offset(name, since) for name in names]
+    for day in range(1, (until - since) // _DAY + 1):
+        at = since + day * _DAY
+        offsets = [utc_offset(name, at) for name in names]
+        if offsets != now:
+            yield begins, at
+            begins, now = at, offsets
+    if begins < until:
+        yield begins, until
+
+
+def local_hours(
+    utc_hours: NDArray[np.float64], rows: NDArray[np.intp], zones: Zones, *, at: datetime
+) -> NDArray[np.float64]:
+    """The local hours (0 to 23, nan stays) at which most of these hours of UTC fall for the customers in `rows`."""
+    ahead = np.array([utc_offset(name, at) / timedelta(hours=1) for name in _clocks(zones)] or [0.0])
+    # an hour of UTC goes to the local hour of its middle: 5:45 ahead, 8 to 9 o'clock is 13:45 to 14:45
+    found: NDArray[np.float64] = np.floor(utc_hours + 0.5 + ahead[zones.codes[rows]]) % 24
+    return found
+
+
+def _clocks(zones: Zones) -> list[str]:
+    """The clock of each level; where several zones are possible their first."""
+    return [level.zones[0] if level.zones else "UTC" for level in zones.levels]
+
+
 def learn_hours(customer_ids: Sequence[str], habits: NDArray[np.float64], deeds: pd.DataFrame) -> NDArray[np.float64]:
-    """The best hour of UTC of each customer (0 to 23, nan where nothing is known), in the given order.
+    """The best local hour of each customer (0 to 23, nan where nothing is known), in the given order.
 
     `habits`: the hour of most purchases and visits (nan: none). `deeds`: customer_id, hour, kind ("open" or "click"),
     n: what the customer did with earlier messages of the channel. Neighbouring hours lend each other half their weight;
@@ -60,16 +91,14 @@ def hours_at(
     steps: Sequence[StepTiming],
     channels: Sequence[NDArray[np.object_]],
     candidates: pd.DataFrame,
-    zones: Zones,
     *,
-    as_of: datetime,
     salt: str,
 ) -> list[NDArray[np.int64]]:
     """The local hour of every candidate for each step (0 to 23); ANY_HOUR for who explores, and without best_hour."""
     anywhere = np.full(len(candidates), ANY_HOUR, dtype=np.int64)
     if not any(step.at == "best_hour" for step in steps):
         return [anywhere] * len(steps)
-    local = {name: _local_hours(candidates, name, zones, as_of) for name in ("sms", "email", "push")}
+    local = {name: _known_hours(candidates, name) for name in ("sms", "email", "push")}
     draw = np.asarray(fractions(f"{salt}.explore", candidates["customer_id"].tolist()))
     found = []
     for step, channel in zip(steps, channels, strict=True):
@@ -79,19 +108,16 @@ def hours_at(
     return found
 
 
-def _local_hours(candidates: pd.DataFrame, channel: str, zones: Zones, as_of: datetime) -> NDArray[np.int64]:
-    """Everybody's local hour on a channel: their own, else the crowd's; ANY_HOUR where zone or hours are not known."""
+def _known_hours(candidates: pd.DataFrame, channel: str) -> NDArray[np.int64]:
+    """Everybody's hour on a channel: their own, else the crowd's; ANY_HOUR where neither is known."""
     import pandas as pd
 
     n = len(candidates)
     column = column_of(channel)
-    utc = pd.to_numeric(candidates[column]).to_numpy(dtype=float) if column in candidates else np.full(n, np.nan)
-    clocks = [level.zones[0] if level.zones else "UTC" for level in zones.levels]
-    offsets = [utc_offset(zone, as_of).total_seconds() // 3600 for zone in clocks]
-    own = ~np.isnan(utc)
+    known = pd.to_numeric(candidates[column]).to_numpy(dtype=float) if column in candidates else np.full(n, np.nan)
+    own = ~np.isnan(known)
     hours = np.full(n, ANY_HOUR, dtype=np.int64)
-    shifts = np.asarray(offsets or [0.0])[zones.codes]
-    hours[own] = (utc[own] + shifts[own]).astype(np.int64) % 24
+    hours[own] = known[own].astype(np.int64)
     if own.sum() >= CROWD:
         hours[~own] = int(np.argmax(np.bincount(hours[own], minlength=24)))
     return hours

@@ -182,7 +182,7 @@ def _times_of(arm: ArmRule, candidates: pd.DataFrame, zones: Zones, reach: Reach
     everybody = np.arange(len(candidates), dtype=np.intp)
     channels = [reach.first_open(step.channels, everybody) for step in arm.steps]
     steps = [step.timing for step in arm.steps]
-    hours = hours_at(steps, channels, candidates, zones, as_of=rules.as_of, salt=rules.salt)
+    hours = hours_at(steps, channels, candidates, salt=rules.salt)
     limits = SendLimits(rules.as_of, rules.quiet, arm.offer_ends_at)
     begins = candidates.get("triggered_at")
     return arm_times(arm.name, steps, zones, list(zip(channels, hours, strict=True)), limits, begins=begins)

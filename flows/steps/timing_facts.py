@@ -7,10 +7,12 @@ from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-from campaigns.best_hours import column_of, learn_hours
+import numpy as np
+
+from campaigns.best_hours import column_of, learn_hours, local_hours, same_clocks
 from campaigns.packs import packs, packs_of
 from campaigns.timing import tzdata_version
-from campaigns.whereabouts import FALLBACKS
+from campaigns.whereabouts import FALLBACKS, Zones, resolve_zones
 from warehouse.ledger.engagement import engagement_hours
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def describe_rules(plan: Plan) -> dict[str, Any]:
 
 
 def with_best_hours(ws: Workspace, campaign: Campaign, frame: pd.DataFrame, *, as_of: datetime) -> pd.DataFrame:
-    """The candidates with their best hour of UTC on each channel: of opens and clicks there, of purchases and visits.
+    """The candidates with their best local hour on each channel: of opens and clicks there, of purchases and visits.
 
     Unchanged where no step of the campaign is sent at best_hour.
     """
@@ -66,14 +68,30 @@ def with_best_hours(ws: Workspace, campaign: Campaign, frame: pd.DataFrame, *, a
     if not wants_best_hour(campaign):
         return frame
 
-    habits = pd.to_numeric(frame["best_hour"]).to_numpy(dtype=float)
+    zones = resolve_zones(frame, default=ws.settings.policy.default_time_zone)
+    everybody = np.arange(len(frame), dtype=np.intp)
+    habits = local_hours(pd.to_numeric(frame["best_hour"]).to_numpy(dtype=float), everybody, zones, at=as_of)
     ids = frame["customer_id"].tolist()
-    found = {}
-    for channel in ("sms", "email", "push"):
+    return frame.assign(
+        **{
+            column_of(channel): learn_hours(ids, habits, _local_deeds(ws, channel, ids, zones, as_of))
+            for channel in ("sms", "email", "push")
+        }
+    )
+
+
+def _local_deeds(ws: Workspace, channel: str, ids: list[str], zones: Zones, as_of: datetime) -> pd.DataFrame:
+    """What these customers did with messages of a channel, by the hour that their own clocks showed."""
+    import pandas as pd
+
+    index = pd.Index(ids)
+    parts = [pd.DataFrame(columns=["customer_id", "kind", "hour", "n"])]
+    for since, until in same_clocks(zones, as_of - MEMORY, as_of):
         with ws.ledger.read() as tx:
-            deeds = pd.DataFrame(
-                engagement_hours(tx, channel, since=as_of - MEMORY, until=as_of),
-                columns=["customer_id", "kind", "hour", "n"],
-            )
-        found[column_of(channel)] = learn_hours(ids, habits, deeds)
-    return frame.assign(**found)
+            deeds = pd.DataFrame(engagement_hours(tx, channel, since=since, until=until))
+        if deeds.empty:
+            continue
+        rows = index.get_indexer(pd.Index(deeds["customer_id"]))
+        deeds, rows = deeds[rows >= 0], rows[rows >= 0]
+        parts.append(deeds.assign(hour=local_hours(deeds["hour"].to_numpy(dtype=float), rows, zones, at=since)))
+    return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)

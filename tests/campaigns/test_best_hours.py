@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 import numpy as np
 import pandas as pd
 
-from campaigns.best_hours import column_of, hours_at, learn_hours
+from campaigns.best_hours import column_of, hours_at, learn_hours, local_hours, same_clocks
 from campaigns.send_times import ANY_HOUR, StepTiming
 from campaigns.timing import Window
 from campaigns.whereabouts import Whereabouts, Zones
@@ -46,18 +46,30 @@ def test_of_a_customer_without_any_deed_nothing_is_known_and_strangers_change_no
     assert found[1] == 7
 
 
-def hours_of(utc_hours: list[float], *, explore: float = 0.0, zones: tuple[str, ...] = ("UTC",)) -> np.ndarray:
-    n = len(utc_hours)
-    frame = pd.DataFrame({"customer_id": [f"c{i}" for i in range(n)], column_of("email"): utc_hours})
-    places = Zones((Whereabouts(zones),), np.zeros(n, dtype=np.intp), {})
+def hours_of(hours: list[float], *, explore: float = 0.0) -> np.ndarray:
+    n = len(hours)
+    frame = pd.DataFrame({"customer_id": [f"c{i}" for i in range(n)], column_of("email"): hours})
     channel = np.full(n, "email", dtype=object)
     step = replace(STEP, explore=explore)
-    return hours_at([step], [channel], frame, places, as_of=AS_OF, salt="salt")[0]
+    return hours_at([step], [channel], frame, salt="salt")[0]
+
+
+def living_in(*names: str) -> Zones:
+    return Zones(tuple(Whereabouts((name,)) for name in names), np.arange(len(names), dtype=np.intp), {})
 
 
 def test_the_hour_is_the_customer_s_local_one() -> None:
-    assert hours_of([14.0], zones=("America/New_York",)).tolist() == [10]
-    assert hours_of([22.0], zones=("Asia/Tokyo",)).tolist() == [7]
+    zones = living_in("America/New_York", "Asia/Tokyo", "Asia/Kathmandu")
+    rows = np.arange(3, dtype=np.intp)
+    assert local_hours(np.array([14.0, 22.0, 8.0]), rows, zones, at=AS_OF).tolist() == [10, 7, 14]
+    assert np.isnan(local_hours(np.array([NOTHING]), rows[:1], zones, at=AS_OF)).all()
+
+
+def test_time_is_split_where_somebody_s_clock_changes() -> None:
+    split = list(same_clocks(living_in("Europe/London", "Asia/Tokyo"), AS_OF - timedelta(days=365), AS_OF))
+    assert [until.date().isoformat() for _, until in split] == ["2025-10-27", "2026-03-30", "2026-07-01"]
+    assert [since for since, _ in split][1:] == [until for _, until in split][:-1]
+    assert len(list(same_clocks(living_in("Asia/Tokyo"), AS_OF - timedelta(days=365), AS_OF))) == 1
 
 
 def test_who_is_not_known_gets_the_crowd_s_hour_once_there_is_a_crowd() -> None:
@@ -75,8 +87,7 @@ def test_an_exploring_share_gets_any_hour_by_hash_whatever_is_known_of_it() -> N
 
 def test_a_step_on_another_channel_has_the_hour_of_its_own_channel() -> None:
     frame = pd.DataFrame({"customer_id": ["c"], column_of("email"): [9.0], column_of("sms"): [17.0]})
-    places = Zones((Whereabouts(("UTC",)),), np.zeros(1, dtype=np.intp), {})
     channels = [np.array([name], dtype=object) for name in ("email", "sms", "email")]
     steps = [STEP, STEP, replace(STEP, at=None)]
-    found = hours_at(steps, channels, frame, places, as_of=AS_OF, salt="salt")
+    found = hours_at(steps, channels, frame, salt="salt")
     assert [int(hours[0]) for hours in found] == [9, 17, ANY_HOUR]

@@ -193,6 +193,29 @@ def test_a_best_hour_is_learned_from_the_opens_and_clicks_of_earlier_messages(sh
     assert crowd == {9}  # of the two busiest hours the earlier
 
 
+def test_who_clicks_at_eight_in_summer_is_written_to_at_eight_in_winter(shop: Shop, monday: datetime) -> None:
+    ws = shop(customers=60, campaign=MAIL)
+    run_campaign(ws, "back", as_of=monday)
+    deliver_messages(ws, now=monday, worker="test")
+    summer = datetime(2026, 7, 1, 7, 30, tzinfo=UTC)  # half past eight in London
+    keys = {
+        who: messages_of(ws, who)[0]["message_key"] for who in (f"C{n:04d}" for n in range(60)) if messages_of(ws, who)
+    }
+    clicks = [
+        {"event": "click", "sg_event_id": f"E{who}", "message_key": key, "timestamp": int(summer.timestamp())}
+        for who, key in keys.items()
+    ]
+    receive_receipts(ws, sendgrid_receipts(clicks)[0], now=summer + DAY)
+    other = MAIL.replace("campaign: back", "campaign: other").replace(
+        TIMING, 'timing: {window: {from: "06:00", to: "22:00"}, at: best_hour, explore: 0%}'
+    )
+    (ws.root / "campaigns" / "book" / "other.yaml").write_text(other, encoding="utf-8")
+    planned = plan_campaign(ws, "other", as_of=datetime(2026, 12, 1, tzinfo=UTC)).plan.messages
+    first = planned[planned["customer_id"].isin(keys) & (planned["step"] == 1)]
+    assert len(first) > 20
+    assert set(first["not_before"].dt.hour) == {8}
+
+
 def test_a_rate_in_the_file_holds_in_the_outbox_minute_by_minute(shop: Shop, monday: datetime) -> None:
     ws = shop(
         customers=60,
