@@ -17,6 +17,7 @@ _CUSTOMER: Final = b"retain/customer/1"
 _PSEUDONYM: Final = b"retain/pseudonym/1"
 _KEY_ID: Final = b"retain/key-id/1"
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_SPELLED: Final = re.compile(r"[+(]?[0-9][0-9 ().\u00a0-]*")
 _NOT_DIALLED: Final = re.compile(r"[^0-9+]")
 
 
@@ -59,6 +60,24 @@ def plain_address(channel: Channel, value: str, *, country: str | None = None) -
     return _plain_email(text) if channel == "email" else text
 
 
+def sendable_address(channel: Channel, value: str, *, country: str | None = None) -> str:
+    """An address as a provider takes it: a phone number without its signs and blanks, a domain as the DNS has it.
+
+    What cannot be read for certain (a number with letters, or without a country) stays as it is, for the provider to
+    refuse.
+    """
+    text = value.strip()
+    if channel == "sms":
+        return text if _E164.fullmatch(text) or not _SPELLED.fullmatch(text) else _dialled(text, country)
+    name, at, domain = text.rpartition("@")
+    if channel == "push" or not at or domain.isascii():
+        return text
+    try:
+        return f"{name}@{domain.encode('idna').decode('ascii')}"
+    except UnicodeError:
+        return text
+
+
 def address_macs(keys: Sequence[MacKey], channel: Channel, value: str, *, country: str | None = None) -> list[str]:
     """The HMACs of an address under every key, in their order; none where there is no address."""
     plain = plain_address(channel, value, country=country)
@@ -74,6 +93,17 @@ def _plain_phone(text: str, country: str | None) -> str:
     if _E164.fullmatch(dialled) or not dialled:
         return dialled
     return _as_national(dialled, country) if country else dialled
+
+
+def _dialled(text: str, country: str | None) -> str:
+    """A number without its signs and blanks; the text itself where no number of that length exists."""
+    import phonenumbers
+
+    plain = _plain_phone(text, country)
+    try:
+        return plain if phonenumbers.is_possible_number(phonenumbers.parse(plain)) else text
+    except phonenumbers.NumberParseException:
+        return text
 
 
 def _as_national(dialled: str, country: str) -> str:

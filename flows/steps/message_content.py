@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from campaigns.offers import find_promise, offer_facts
+from channels.addresses import sendable_address
 from channels.errors import RenderError
 from channels.message import CHANNELS, Address, Channel, Outgoing
 from channels.variables import ADDRESS_FIELDS, sample_context
@@ -107,7 +108,7 @@ class ContentMaker:
             key=message.message_key,
             channel=channel,
             customer_id=message.customer_id,
-            address=Address(channel, address),
+            address=Address(channel, sendable_address(channel, address, country=contact.country)),
             content=content,
             headers=_headers(message.channel, link),
             expires_at=min(message.closes_at, message.expires_at),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from channels.addresses import MacKey, address_macs, plain_address
+from channels.addresses import MacKey, address_macs, plain_address, sendable_address
 
 KEY = MacKey("a key for tests only")
 
@@ -53,3 +53,37 @@ def test_an_hmac_depends_on_key_and_channel_and_tells_nothing() -> None:
     assert "ana" not in "".join(one)
     assert "tests only" not in repr(KEY)
     assert KEY.key_id == MacKey("a key for tests only").key_id != MacKey("another key").key_id
+
+
+@pytest.mark.parametrize(
+    ("value", "country", "sent"),
+    [
+        ("+442079460001", None, "+442079460001"),
+        (" +44 20 7946-0001 ", None, "+442079460001"),
+        ("+44 (0)20 7946 0001", None, "+442079460001"),
+        ("0044 20 7946 0001", None, "+442079460001"),
+        ("(020) 7946 0001", "GB", "+442079460001"),
+        ("+1 (500) 555-0006", None, "+15005550006"),
+        ("020 7946 0001", None, "020 7946 0001"),
+        ("+44 20 7946 0001 ext 5", "GB", "+44 20 7946 0001 ext 5"),
+        ("+44 20 7946 0001/02", "GB", "+44 20 7946 0001/02"),
+        ("+44 20 7946 0001 - 234", "GB", "+44 20 7946 0001 - 234"),
+        ("+1 500 CALL", "US", "+1 500 CALL"),
+    ],
+)
+def test_a_phone_number_is_sent_to_as_it_is_dialled_or_left_alone(value: str, country: str | None, sent: str) -> None:
+    assert sendable_address("sms", value, country=country) == sent
+
+
+@pytest.mark.parametrize(
+    ("value", "sent"),
+    [
+        (" Ann@Shop.example ", "Ann@Shop.example"),
+        ("ann@bücher.example", "ann@xn--bcher-kva.example"),
+        ("ann", "ann"),
+        ("ann@" + "ü" * 80, "ann@" + "ü" * 80),
+    ],
+)
+def test_an_email_is_sent_to_the_domain_as_the_dns_has_it(value: str, sent: str) -> None:
+    assert sendable_address("email", value) == sent
+    assert sendable_address("push", " token ") == "token"

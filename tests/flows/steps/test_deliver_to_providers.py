@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from channels.message import Address
+from channels.receipts import Inbound
 from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
 from channels.simulators.http import Request, Response
@@ -23,6 +26,8 @@ from flows.provider_wiring import make_providers
 from flows.steps import reconcile_doubts
 from flows.steps.deliver_messages import Delivered, deliver_messages
 from flows.steps.dispatch_pace import Account, Pace
+from flows.steps.load_facts import load_facts
+from flows.steps.receive_receipts import receive_inbound
 from flows.steps.run_campaign import run_campaign
 from flows.steps.show_status import show_status
 from flows.wiring import Workspace
@@ -194,6 +199,25 @@ def test_while_the_provider_cannot_be_asked_everything_stays_as_it_is(
     deliver(simulated, monday + 6 * MINUTE)
     assert doubtful(simulated)["sms"] == before["sms"] > 0
     assert simulator.book.duplicates() == {}
+
+
+def test_a_number_with_blanks_in_it_is_sent_to_and_its_stop_is_heard(
+    simulated: Workspace, simulator: Simulator, monday: datetime
+) -> None:
+    people = simulated.settings.root / "customers.csv"
+    text = people.read_text(encoding="utf-8").replace(",+44207946", ",+44 20 7946 ")
+    people.write_text(text, encoding="utf-8")
+    load_facts(simulated, "customers", [people], renames={}, now=monday)
+    first = deliver(simulated, monday)
+    assert first.failed == 0
+    numbers = {taken.recipient for taken in simulator.book.accepted if taken.provider == "twilio"}
+    assert numbers
+    assert all(re.fullmatch(r"\+44207946\d{4}", number) for number in numbers)
+    mailed = next(m["customer_id"] for n in range(60) for m in history(simulated, f"C{n:04d}") if m["step"] == 2)
+    stop = Inbound(Address("sms", f"+44207946{mailed[1:]}"), "stop", "twilio:SM1:inbound")
+    receive_inbound(simulated, stop, now=monday)
+    later = deliver(simulated, monday + timedelta(days=3))
+    assert later.skipped["suppressed_address"] == 1
 
 
 def test_who_has_said_stop_to_the_provider_is_suppressed_here_too(
