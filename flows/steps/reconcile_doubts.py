@@ -67,7 +67,7 @@ def reconcile_doubts(
         if provider is None:
             continue
         if provider.capability == "K":
-            resent += _by_key(ws, channel, now)
+            resent += _by_key(ws, provider, now)
         elif provider.capability == "Q" and isinstance(provider, Queryable):
             news = _by_query(ws, sending, provider, now, runner)
             settle(ws.ledger, news, now)
@@ -76,12 +76,17 @@ def reconcile_doubts(
     return Reconciled(found, resent)
 
 
-def _by_key(ws: Workspace, channel: str, now: datetime) -> int:
-    """A provider that honours our key takes a message once, however often it is sent under it."""
+def _by_key(ws: Workspace, provider: Provider, now: datetime) -> int:
+    """A provider that honours our key takes a message once, however often it is sent under it; by itself, that is.
+
+    What another one may have taken, before the settings named this one, is none of its doubts.
+    """
     with ws.ledger.read() as tx:
-        doubtful = in_doubt(tx, channel=channel)
+        doubtful = in_doubt(tx, channel=provider.channel)
     news = [
-        Settlement(message_key=row.message_key, state="pending", reason="same_key", fence=row.fence) for row in doubtful
+        Settlement(message_key=row.message_key, state="pending", reason="same_key", fence=row.fence)
+        for row in doubtful
+        if row.provider == provider.name
     ]
     return settle(ws.ledger, news, now).applied if news else 0
 

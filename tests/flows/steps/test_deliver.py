@@ -313,6 +313,21 @@ def test_a_message_in_doubt_is_sent_again_under_its_key_where_the_provider_honou
     assert totals(ws)["in_doubt"] == 0
 
 
+def test_a_doubt_of_one_provider_is_not_sent_again_by_another_that_honours_keys(
+    shop: Callable[..., Workspace], monday: datetime
+) -> None:
+    """The first may have taken it, and the second knows no key of its."""
+    ws = shop()
+    run_campaign(ws, "back", as_of=monday)
+    doubtful = deliver(with_provider(ws, ScriptedProvider("sms", "unknown")), monday).in_doubt
+    assert doubtful > 0
+    other = ScriptedProvider("sms", capability="K")
+    other.name = "another"
+    deliver(with_provider(ws, other), monday + HOUR)
+    assert other.seen == []
+    assert totals(ws)["in_doubt"] == doubtful
+
+
 def test_a_provider_that_breaks_down_leaves_its_batch_in_doubt_and_says_so(
     shop: Callable[..., Workspace], monday: datetime
 ) -> None:
