@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import uvicorn
@@ -27,6 +28,34 @@ def together(*works: Callable[[], T]) -> list[T]:
 
     with ThreadPoolExecutor(len(works)) as pool:
         return [future.result(timeout=120) for future in [pool.submit(begin, work) for work in works]]
+
+
+class Clerk:
+    """Does one thing after the other in a thread of its own, as the others ask for it, until all of them have gone."""
+
+    def __init__(self, act: Callable[[str], object], askers: int) -> None:
+        """`act` is what it does about a name, for so many who may ask."""
+        self._act, self._askers = act, askers
+        self._asked: SimpleQueue[tuple[str, threading.Event] | None] = SimpleQueue()
+
+    def __call__(self) -> None:
+        """Work until the last one has gone."""
+        while self._askers:
+            if (asked := self._asked.get(timeout=60)) is None:
+                self._askers -= 1
+                continue
+            self._act(asked[0])
+            asked[1].set()
+
+    def ask(self, name: str, *, wait: bool) -> None:
+        """Ask for it, and wait until it is done or go on meanwhile."""
+        done = threading.Event()
+        self._asked.put((name, done))
+        assert not wait or done.wait(timeout=60)
+
+    def goodbye(self) -> None:
+        """One of those who may ask asks no more."""
+        self._asked.put(None)
 
 
 def processes_together(program: str, arguments: Sequence[Sequence[str]]) -> list[str]:

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from tests.together import together
+from tests.together import Clerk, together
 from tests.warehouse.ledger.ledgers import (
     ledger,
     postgres_ledger,
@@ -70,10 +70,13 @@ def two_campaigns(ledger: Ledger) -> Ledger:
     return ledger
 
 
-def dispatch(ledger: Ledger, name: str, desk: Desk, may_claim: Callable[[], bool] = lambda: True) -> None:
-    """Claim, intend and settle until there is nothing left; what an intent allows counts as having left."""
+def dispatch(ledger: Ledger, name: str, desk: Desk, meanwhile: Callable[[set[str]], object] = lambda _: None) -> None:
+    """Claim, intend and settle until there is nothing left; what an intent allows counts as having left.
+
+    `meanwhile` is done with the customers of each claim before its intent.
+    """
     rng = random.Random(name)
-    while may_claim():
+    while True:
         claimed = claim(
             ledger,
             ClaimRequest(worker=name, channels=CHANNELS, limit=rng.choice((1, 3, 7)), now=NOW, lease=10 * MINUTE),
@@ -82,6 +85,7 @@ def dispatch(ledger: Ledger, name: str, desk: Desk, may_claim: Callable[[], bool
             return
         fence, keys = claimed[0].fence, [message.message_key for message in claimed]
         where = {m.message_key: (m.channel, TOPICS[m.campaign], (f"mac-{m.customer_id}",)) for m in claimed}
+        meanwhile({message.customer_id for message in claimed})
         before = desk.known()
         allowed = intend(ledger, keys, name, fence, NOW, addressed=where)
         for key in allowed:
@@ -119,21 +123,22 @@ def test_no_message_leaves_after_the_commit_of_an_opt_out_while_eight_dispatcher
     chosen = people[:48]
     for position, customer in enumerate(chosen[:8]):  # some were out before anybody began
         opt_out(ledger, customer, position % 4, desk)
-    at_start = desk.known()
+    places = {customer: position for position, customer in enumerate(chosen[8:])}
+    clerk = Clerk(lambda customer: opt_out(ledger, customer, places[customer] % 4, desk), askers=DISPATCHERS)
+    asked: set[str] = set()
 
-    turns = threading.Semaphore(0)  # each opt-out comes in among two claims, however slow its thread is
+    def meanwhile(customers: set[str]) -> None:
+        """Those of a claim who say no do so before its intent: every second one surely, the others perhaps."""
+        for customer in places.keys() & customers - asked:
+            asked.add(customer)
+            clerk.ask(customer, wait=places[customer] // 4 % 2 == 0)
 
-    def say_no() -> None:
-        for position, customer in enumerate(chosen[8:]):
-            turns.release(2)
-            opt_out(ledger, customer, position % 4, desk)
-        turns.release(1_000)
+    def work(name: str) -> None:
+        dispatch(ledger, name, desk, meanwhile)
+        clerk.goodbye()
 
-    together(
-        say_no,
-        *(partial(dispatch, ledger, f"w{n}", desk, lambda: turns.acquire(timeout=60)) for n in range(DISPATCHERS)),
-    )
-    assert any(before > at_start for _, before in desk.left)  # some said no meanwhile, else this has shown nothing
+    together(clerk, *(partial(work, f"w{n}") for n in range(DISPATCHERS)))
+    assert asked == places.keys()
     for key, before in desk.left:
         experiment, customer, _ = key.split("/")
         assert (customer, experiment.split(":")[0]) not in before, key

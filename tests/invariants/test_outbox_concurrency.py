@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from tests.together import processes_together, together
+from tests.together import Clerk, processes_together, together
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from tests.warehouse.ledger.story import DAY, HOUR, MINUTE, T0, keys_of, record, send, start, states, take
 from warehouse.ledger import claims, dialect
@@ -175,30 +175,32 @@ def test_nothing_of_a_customer_is_claimed_after_the_stop_has_committed(
 
 
 def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_intended(ledger: Ledger) -> None:
+    """A customer of each claim says STOP before the intent: of every second claim surely, of the others perhaps."""
     record(ledger, start(ledger), 160, arms=("offer",), rows=200)
     stopped: list[tuple[str, set[str]]] = []
-    turns = threading.Semaphore(0)  # each STOP comes in among three claims, however slow its thread is
 
     def intended() -> set[str]:
         query = sa.select(outbox.c.customer_id).where(outbox.c.intent_at.is_not(None))
         with ledger.read() as tx:
             return set(tx.execute(query).scalars())
 
+    def stop(customer: str) -> None:
+        suppress(ledger, customer, "all", "stop", "inbound", NOW)
+        stopped.append((customer, intended()))
+
+    clerk = Clerk(stop, askers=7)
+
     def dispatch(worker: str) -> None:
-        while turns.acquire(timeout=60) and (claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE)):
+        claims = 0
+        while claimed := take(ledger, worker=worker, limit=3, lease=90 * MINUTE):
+            clerk.ask(claimed[-1].customer_id, wait=claims % 2 == 0)
             send(ledger, claimed, worker=worker)
+            claims += 1
+        clerk.goodbye()
 
-    def stop_some() -> None:
-        for n in range(155, 0, -10):  # the last ones first: they are claimed last
-            customer = f"c{n:06d}"
-            turns.release(3)
-            suppress(ledger, customer, "all", "stop", "inbound", NOW)
-            stopped.append((customer, intended()))
-        turns.release(1_000)
-
-    together(stop_some, *(lambda worker=f"w{n}": dispatch(worker) for n in range(7)))
+    together(clerk, *(lambda worker=f"w{n}": dispatch(worker) for n in range(7)))
     at_end = intended()
-    assert any(customer not in before for customer, before in stopped)  # else this has shown nothing
+    assert sum(customer not in before for customer, before in stopped) > 10  # else this has shown nothing
     assert [customer for customer, before in stopped if customer in at_end and customer not in before] == []
     assert len(at_end) + len({c for c, _ in stopped} - at_end) == 160
 
@@ -206,7 +208,7 @@ def test_stops_while_eight_dispatchers_run_stop_everything_that_had_not_been_int
 def test_a_stop_that_arrives_while_eight_dispatchers_run_ends_all_claims_of_its_customer(ledger: Ledger) -> None:
     record(ledger, start(ledger), 240, arms=("offer",), rows=300)
     at_stop: dict[str, bool] = {}
-    turns = threading.Semaphore(0)
+    turns = threading.Semaphore(0)  # each STOP comes in among two claims, however slow its thread is
     was_claimed = sa.select(outbox.c.customer_id).where(outbox.c.claimed_at.is_not(None))
 
     def claimed_so_far() -> set[str]:
