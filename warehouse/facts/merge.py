@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from warehouse.facts.load_request import Workshop
 
 STATUS: Final = "retain_status"
-_SMALL_BYTES: Final = 32 << 20
-_MANY_SMALL: Final = 32
-"""More small files than this are rewritten as one with the next load."""
+_GATHERED: Final = ((2 << 20, 8), (32 << 20, 32))
+"""(bytes, files): once there are so many files of fewer bytes the next load rewrites them as one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +142,11 @@ def _merged_sql(staged: Staged, data_dir: Path, base: Manifest) -> str:
 
 def _many_small(files: Sequence[DataFile]) -> set[str]:
     """The small files, where there are so many that every query pays for opening them."""
-    small = {file.path for file in files if file.size_bytes < _SMALL_BYTES}
-    return small if len(small) >= _MANY_SMALL else set()
+    gathered: set[str] = set()
+    for size_bytes, many in _GATHERED:
+        small = {file.path for file in files if file.size_bytes < size_bytes}
+        gathered |= small if len(small) >= many else set()
+    return gathered
 
 
 def _write(

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from tests.warehouse.facts.loading import Options, Write, counts, quarantined, rows
 from warehouse.facts.load import load_customers_from_orders, load_table
+from warehouse.facts.manifests import DataFile
+from warehouse.facts.merge import _many_small
 from warehouse.facts.store import Facts
 
 # --- new, changed, the same -----------------------------------------------------------------------------------------
@@ -105,8 +109,20 @@ def test_many_small_loads_are_gathered_into_few_files(empty_facts: Facts, write:
         path = write("o.csv", f"order_id,customer_id,ordered_at,amount\n{i:03d},a,2025-01-01,{i}\n")
         load_table(empty_facts, "orders", [path], **options)
     assert [int(row[0]) for row in rows(empty_facts, "orders", "order_id")] == list(range(40))
-    assert len(empty_facts.manifest.of("orders")) < 20
+    assert len(empty_facts.manifest.of("orders")) <= 8
     assert len(list((empty_facts.data_dir / "manifests").iterdir())) <= 20
+
+
+@pytest.mark.parametrize(
+    ("tiny", "gathered"),
+    [(7, set()), (8, {"tiny"}), (30, {"tiny"}), (31, {"tiny", "small"})],
+)
+def test_tiny_files_are_gathered_soon_and_small_ones_once_there_are_many(tiny: int, gathered: set[str]) -> None:
+    files = [DataFile("large/1", 1, 64 << 20, 0), DataFile("small/1", 1, 20 << 20, 0)]
+    files += [DataFile(f"tiny/{n}", 1, 2_000, 0) for n in range(tiny)]
+    found = _many_small(files)
+    assert {path.partition("/")[0] for path in found} == gathered
+    assert len(found) == sum(file.path.partition("/")[0] in gathered for file in files)
 
 
 # --- refused rows ---------------------------------------------------------------------------------------------------
