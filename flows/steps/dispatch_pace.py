@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from channels.departure import running_clock as running_clock
 from channels.message import CHANNELS, Outgoing, Sms
 from channels.provider import SendResult
 from channels.sms_length import measure_sms
@@ -54,6 +53,13 @@ def accounts_of(settings: Settings) -> dict[str, Account]:
     }
 
 
+def resting_channels(ledger: Ledger, accounts: Mapping[str, Account], *, now: datetime) -> dict[str, str]:
+    """Channel -> why its account is left alone; channels whose accounts may be used, or tried, are left out."""
+    with ledger.read() as tx:
+        told = resting_accounts(tx, [account.name for account in accounts.values()], now=now)
+    return {channel: told[account.name] for channel, account in accounts.items() if account.name in told}
+
+
 class Pace:
     """What one worker may send through each channel's account. Tokens, pauses and probes are the whole fleet's."""
 
@@ -94,9 +100,7 @@ class Pace:
 
     def resting(self) -> dict[str, str]:
         """Channel -> why its account is left alone."""
-        with self._ledger.read() as tx:
-            told = resting_accounts(tx, [account.name for account in self._accounts.values()], now=self._clock())
-        return {channel: told[account.name] for channel, account in self._accounts.items() if account.name in told}
+        return resting_channels(self._ledger, self._accounts, now=self._clock())
 
     def slices(self, channel: str, messages: Sequence[Outgoing]) -> Iterator[tuple[list[Outgoing], float]]:
         """Messages in pieces that may be sent, each with the seconds waited for it; stops where the account must rest.

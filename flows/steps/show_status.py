@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from flows.steps.dispatch_pace import accounts_of, resting_channels
 from warehouse.ledger.counts import counts
 from warehouse.ledger.experiments import experiments
 from warehouse.ledger.fallbacks import count_fallbacks
@@ -46,3 +48,8 @@ def show_status(ws: Workspace, campaign: str | None) -> list[dict[str, Any]]:
     if campaign is not None and not shown:
         ws.campaign(campaign)
     return shown
+
+
+def show_resting(ws: Workspace, *, at: datetime) -> dict[str, str]:
+    """Channel -> why its provider's account is left alone at an instant, so that its messages wait."""
+    return resting_channels(ws.ledger, accounts_of(ws.settings), now=at)

@@ -44,8 +44,8 @@ def deliver(
 
     Run it as often as you like, in as many processes as you like: no message leaves twice.
     """
+    from channels.departure import running_clock
     from flows.steps.deliver_messages import deliver_messages
-    from flows.steps.dispatch_pace import running_clock
     from flows.wiring import worker_name
 
     at = instant(now)
@@ -84,13 +84,13 @@ def status(
     planned = sent + failed + skipped + in doubt + pending, for every arm and channel.
     """
     from flows.steps.offer_codes import show_pools
-    from flows.steps.show_status import show_status
+    from flows.steps.show_status import show_resting, show_status
 
+    at = instant(now)
     with opened(workspace) as ws:
-        shown = show_status(ws, campaign)
-        pools = show_pools(ws, at=instant(now))
+        shown, resting, pools = show_status(ws, campaign), show_resting(ws, at=at), show_pools(ws, at=at)
     if as_json:
-        print_json({"experiments": shown, "pools": pools})
+        print_json({"experiments": shown, "resting": resting, "pools": pools})
         return
     for entry in shown:
         rows = [(row["arm"], row["channel"], *(row[fate] for fate in FATES)) for row in entry["messages"]]
@@ -104,6 +104,8 @@ def status(
             f"{scope} is paused by {switch['by']} since {switch['since']}: {switch['reason']}; "
             f"to let it go on: retain resume '{scope}'"
         )
+    for channel, why in resting.items():
+        warn(f"the account for {channel} rests: {why}; its messages stay pending")
     show_stock(pools)
     if not shown:
         say("nothing has been applied yet; next: retain plan CAMPAIGN")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from flows.settings import read_settings
 from flows.wiring import open_workspace
 from tests.retain.conftest import CAMPAIGN, Cli
 from warehouse.facts.contacts import look_up_contacts
+from warehouse.ledger.accounts import News, learn
 
 LATER, NOON = "2026-05-04", "2026-05-04T12:00:00+00:00"
 
@@ -57,6 +59,16 @@ def test_a_paused_channel_is_shown_with_its_reason_and_how_to_let_it_go_on(queue
     assert retain("status", "--json").json["experiments"][0]["paused_because"] == []
     wrong = retain("pause", f"{CAMPAIGN}/fax")
     assert (wrong.code, "expected one of sms, email, push behind the slash" in wrong.err) == (1, True)
+
+
+def test_status_names_an_account_that_rests_and_why(queued: Path, retain: Cli) -> None:
+    with open_workspace(read_settings(queued)) as ws:
+        news = News(worker="w", outcomes=["transient"], halt="20003: the account")
+        learn(ws.ledger, "sms:local", news, now=datetime(2026, 3, 2, 10, tzinfo=UTC))
+    told = "the account for sms rests: 20003: the account; its messages stay pending"
+    assert told in retain("status", "--now", "2026-03-02T10:00:10").err
+    assert retain("status", "--now", "2026-03-02T10:00:10", "--json").json["resting"] == {"sms": "20003: the account"}
+    assert retain("status", "--now", "2026-03-02T10:01", "--json").json["resting"] == {}
 
 
 def test_nothing_leaves_while_paused(queued: Path, retain: Cli) -> None:

@@ -29,7 +29,7 @@ from flows.steps.dispatch_pace import Account, Pace
 from flows.steps.load_facts import load_facts
 from flows.steps.receive_receipts import receive_inbound
 from flows.steps.run_campaign import run_campaign
-from flows.steps.show_status import show_status
+from flows.steps.show_status import show_resting, show_status
 from flows.wiring import Workspace
 from tests.together import serving
 from warehouse.ledger.history import customer_history
@@ -241,6 +241,8 @@ def test_a_refused_password_rests_the_account_and_loses_nothing(
     simulator.twilio.auth_token = "changed"
     first = deliver(simulated, monday)
     assert "20003" in first.resting["sms"]
+    assert show_resting(simulated, at=monday + timedelta(seconds=5)) == first.resting
+    assert show_resting(simulated, at=monday + MINUTE) == {}  # its rest is over: the next message tries it
     assert "sms" not in first.to_json()["held"]
     assert first.failed == first.in_doubt == 0
     simulator.twilio.auth_token = "token"

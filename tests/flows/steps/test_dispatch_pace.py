@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from channels.departure import running_clock
 from channels.message import Address, Channel, Outgoing, Sms
 from channels.provider import SendResult
-from flows.steps.dispatch_pace import LEASE_S, Account, Pace, accounts_of, running_clock
+from flows.steps.dispatch_pace import LEASE_S, Account, Pace, accounts_of
 from flows.wiring import Workspace
 from tests.warehouse.ledger.ledgers import ledger, postgres_ledger, postgres_ledger_url, sqlite_ledger, sqlite_template
 from warehouse.ledger.engine import Ledger
