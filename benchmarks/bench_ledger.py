@@ -59,9 +59,14 @@ def run() -> list[dict[str, Any]]:
 
 def _stores() -> Iterator[_Store]:
     yield _Sqlite()
+    if (server := postgres_server()) is not None:
+        yield Postgres(server)
+
+
+def postgres_server() -> str | None:
+    """The address of the PostgreSQL to measure on; None where none answers."""
     url = os.environ.get("RETAIN_TEST_POSTGRES_URL", POSTGRES)
-    if _answers(url):
-        yield _Postgres(url)
+    return url if _answers(url) else None
 
 
 class _Store(Protocol):
@@ -243,7 +248,7 @@ class _Sqlite:
         self.folder.cleanup()
 
 
-class _Postgres:
+class Postgres:
     """Databases of our own on a server."""
 
     kind = "postgresql"
@@ -253,6 +258,7 @@ class _Postgres:
         self.made: list[str] = []
 
     def renew(self) -> str:
+        """Give the address of a new, empty database."""
         name = f"retain_bench_{uuid.uuid4().hex[:8]}"
         self._admin(f'CREATE DATABASE "{name}"')
         self.made.append(name)
@@ -286,6 +292,7 @@ class _Postgres:
             return time.perf_counter() - begun
 
     def close(self) -> None:
+        """Drop every database it made."""
         for name in self.made:
             self._admin(f'DROP DATABASE "{name}" WITH (FORCE)')
 

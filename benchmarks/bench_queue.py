@@ -2,7 +2,7 @@
 
 Sizes: RETAIN_BENCH_QUEUE (messages waiting, default 1,000,000), RETAIN_BENCH_DELIVER (how many of them one worker
 delivers, default 200,000: what it holds does not depend on it, as the points show). The worker is a process of its own,
-so that its memory is the worker's alone.
+so that its memory is the worker's alone. On SQLite, then on PostgreSQL where the server of `benchmarks ledger` answers.
 """
 
 from __future__ import annotations
@@ -63,19 +63,31 @@ class Sink:
 
 
 def run() -> list[dict[str, Any]]:
-    """One result: the worker's memory at some points of a delivery run, its peak, and messages a second."""
+    """Of each database: the worker's memory at some points of a delivery run, its peak, and messages a second."""
+    from benchmarks.bench_ledger import Postgres, postgres_server
+
+    results = [_measure("sqlite", "")]
+    if (server := postgres_server()) is not None:
+        store = Postgres(server)
+        try:
+            results.append(_measure(store.kind, store.renew()))
+        finally:
+            store.close()
+    return results
+
+
+def _measure(kind: str, ledger_url: str) -> dict[str, Any]:
     queued = int(os.environ.get("RETAIN_BENCH_QUEUE", "1000000"))
     share = int(os.environ.get("RETAIN_BENCH_DELIVER", "200000"))
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        fill_queue(Path(folder) / "shop", queued)
+        root, began = Path(folder) / "shop", time.perf_counter()
+        fill_queue(root, queued, ledger_url)
         filled_s = round(time.perf_counter() - began, 1)
-        return [{"step": "queue", "filled_s": filled_s, **deliver_in_a_process(Path(folder) / "shop", share)}]
+        return {"step": f"queue on {kind}", "filled_s": filled_s, **deliver_in_a_process(root, share, ledger_url)}
 
 
-def fill_queue(root: Path, queued: int) -> None:
+def fill_queue(root: Path, queued: int, ledger_url: str = "") -> None:
     """A workspace at `root` whose campaign has so many messages waiting, all of them due on MONDAY."""
-    from flows.settings import read_settings
     from flows.steps.load_facts import load_facts
     from flows.steps.make_workspace import make_workspace
     from flows.steps.run_campaign import run_campaign
@@ -88,24 +100,23 @@ def fill_queue(root: Path, queued: int) -> None:
     for name, text in WORDS.items():
         (root / "templates" / name).write_text(text, encoding="utf-8")
     _write_history(root, queued)
-    with open_workspace(read_settings(root)) as ws:
+    with open_workspace(_settings(root, ledger_url)) as ws:
         for table in ("customers", "orders"):
             load_facts(ws, table, [root / f"{table}.csv"], renames={}, now=MONDAY)
         run_campaign(ws, "back", as_of=MONDAY - timedelta(days=7))  # the experiment, with a few customers
         _record(ws, queued)
 
 
-def deliver_in_a_process(root: Path, share: int) -> dict[str, Any]:
+def deliver_in_a_process(root: Path, share: int, ledger_url: str = "") -> dict[str, Any]:
     """What a worker process says of its run."""
-    worker = [sys.executable, "-m", "benchmarks.bench_queue", str(root), str(share)]
+    worker = [sys.executable, "-m", "benchmarks.bench_queue", str(root), str(share), ledger_url]
     done = subprocess.run(worker, stdout=subprocess.PIPE, check=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def deliver(root: Path, share: int) -> dict[str, Any]:
+def deliver(root: Path, share: int, ledger_url: str = "") -> dict[str, Any]:
     """Deliver `share` messages in this process, and tell its memory on the way (MB), at the peak, and its speed."""
-    from flows.settings import read_settings
     from flows.steps.deliver_messages import deliver_messages
     from flows.wiring import open_workspace
 
@@ -115,7 +126,7 @@ def deliver(root: Path, share: int) -> dict[str, Any]:
         if claimed >= share * (len(points) + 1) / POINTS:
             points.append((claimed, _status_mb("VmRSS:")))
 
-    with open_workspace(read_settings(root)) as opened:
+    with open_workspace(_settings(root, ledger_url)) as opened:
         ws = replace(opened, providers={channel: Sink(channel) for channel in CHANNELS})
         began, cpu = time.perf_counter(), time.process_time()
         delivered = deliver_messages(ws, now=MONDAY, worker="bench", limit=share, progress=note)
@@ -130,6 +141,13 @@ def deliver(root: Path, share: int) -> dict[str, Any]:
         "messages_per_s": round(delivered.sent / seconds),
         "cpu_us_per_message": round(cpu / max(delivered.sent, 1) * 1e6),
     }
+
+
+def _settings(root: Path, ledger_url: str) -> Any:
+    """The workspace's settings; its own SQLite file unless a ledger is named."""
+    from flows.settings import read_settings
+
+    return read_settings(root, overrides={"ledger_url": ledger_url} if ledger_url else None)
 
 
 def _write_history(root: Path, queued: int) -> None:
@@ -187,4 +205,4 @@ def _status_mb(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(deliver(Path(sys.argv[1]), int(sys.argv[2]))))
+    print(json.dumps(deliver(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3])))
