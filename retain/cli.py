@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import typer
 
@@ -22,6 +22,7 @@ from retain.commands import (
     receiving,
     workspace,
 )
+from retain.printing import say
 
 ROOMS: Final = frozenset({"retain", "web", "flows", "warehouse", "campaigns", "experiments", "channels"})
 
@@ -52,6 +53,24 @@ for commands in (
     analysis,
 ):
     commands.register(app)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        say(f"retain {version('retain')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    pass
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ Exit codes: 0 fine; 1 an error, of the command line too; 2 work to do: `retain p
 launch waits for a second person (`retain apply`, `run`, `approvals`). Results go to standard output, everything else
 (progress, warnings, errors) to standard error. With `--json` standard output is exactly one JSON object. `--now` and
 `--as-of` take an instant in ISO 8601; one without a zone is in UTC. `--by` says who does it; without it that is the
-setting `operator`.
+setting `operator`. `retain --version` tells which retain this is.
 
 """
 _FEATURES: Final = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from typer.main import get_command
 
 from flows.steps import show_status
+from flows.steps.make_workspace import TREE
 from retain import cli
 from tests.retain.conftest import Cli
 
@@ -49,6 +51,13 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[] 0"
     assert "deliver" in done.stdout
+
+
+def test_the_version_is_that_of_the_project_and_needs_no_workspace(retain: Cli, tmp_path: Path) -> None:
+    project = tomllib.loads((TREE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    told = retain("--version")
+    assert (told.code, told.out, told.err) == (0, f"retain {project['version']}\n", "")
+    assert retain("--version", "status", "--workspace", tmp_path).out == told.out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
