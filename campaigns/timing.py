@@ -218,9 +218,10 @@ def _permitted(
     return spans
 
 
-def _open_spans(window: Window, name: str, start: int, end: int) -> list[_Span]:
+@lru_cache(maxsize=8_192)
+def _open_spans(window: Window, name: str, start: int, end: int) -> tuple[_Span, ...]:
     """When `window` is open in one zone between two instants: sorted, disjoint, touching ones joined."""
-    return _spans(lambda first_day, last_day: _local_spans(window, first_day, last_day), name, start, end)
+    return tuple(_spans(lambda first_day, last_day: _local_spans(window, first_day, last_day), name, start, end))
 
 
 def _closed_days(places: Sequence[str]) -> _LocalSpans:
@@ -320,7 +321,7 @@ def _joined(spans: list[_Span]) -> list[_Span]:
     return joined
 
 
-def _intersect(left: list[_Span], right: list[_Span]) -> list[_Span]:
+def _intersect(left: Sequence[_Span], right: Sequence[_Span]) -> list[_Span]:
     both: list[_Span] = []
     i = j = 0
     while i < len(left) and j < len(right):
@@ -334,7 +335,7 @@ def _intersect(left: list[_Span], right: list[_Span]) -> list[_Span]:
     return both
 
 
-def _subtract(spans: list[_Span], holes: list[_Span]) -> list[_Span]:
+def _subtract(spans: Sequence[_Span], holes: Sequence[_Span]) -> list[_Span]:
     rest: list[_Span] = []
     for opens, closes in spans:
         for hole_opens, hole_closes in holes:
