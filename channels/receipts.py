@@ -185,7 +185,7 @@ def twilio_receipt(fields: Mapping[str, str], *, message_key: str | None) -> Rec
 def twilio_inbound(fields: Mapping[str, str]) -> Inbound:
     """What a customer's SMS asks for. Raises MalformedReceipt where it has no id or no sender."""
     sid, sender = fields.get("MessageSid") or fields.get("SmsSid"), fields.get("From")
-    if not sid or not _SID.fullmatch(sid) or not sender:
+    if not sid or not _SID.fullmatch(sid) or not sender or _short(sender) is None:
         raise MalformedReceipt("an inbound SMS has a MessageSid and a From; this one does not")
     decided = fields.get("OptOutType", "").lower()  # Advanced Opt-Out has read, and answered, the message already
     wish = next((wish for wish in ("stop", "start", "help") if wish == decided), None)

@@ -58,10 +58,14 @@ def replay_events(ws: Workspace, file: Path, *, now: datetime) -> Replayed:
 
 def read_events(file: Path) -> Sequence[Mapping[str, Any]]:
     """The events of a file. Raises ChannelError naming the line that is no JSON object."""
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ChannelError(f"{file}: not UTF-8; expected a list of events, or one object a line, as JSON") from None
     if text.lstrip().startswith("["):
         return [_event(file, number, item) for number, item in enumerate(_parse(file, None, text), start=1)]
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    # JSON may hold what else would break a line, such as U+2028, as it is
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     return [_event(file, number, _parse(file, number, line)) for number, line in lines]
 
 
@@ -85,7 +89,7 @@ def _sorted(file: Path, events: Sequence[Mapping[str, Any]]) -> tuple[list[Recei
 def _parse(file: Path, number: int | None, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         place = f"{file}:{number}" if number else str(file)
         raise ChannelError(f"{place}: not JSON; expected a list of events, or one object a line") from None
 

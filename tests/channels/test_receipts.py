@@ -174,7 +174,15 @@ def test_what_twilio_has_decided_counts_more_than_the_text() -> None:
     assert (inbound.wish, inbound.is_answered) == ("stop", True)
 
 
-@pytest.mark.parametrize("fields", [{"MessageSid": "SM1"}, {"From": "+1"}, {"MessageSid": "S" * 600, "From": "+1"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"MessageSid": "SM1"},
+        {"From": "+1"},
+        {"MessageSid": "S" * 600, "From": "+1"},
+        {"MessageSid": "SM1", "From": "\0"},
+    ],
+)
 def test_an_inbound_message_without_sender_or_id_is_refused(fields: dict[str, str]) -> None:
     with pytest.raises(MalformedReceipt):
         twilio_inbound(fields)
