@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 REASONS: Final[Mapping[str, str]] = {
     "erased": "was erased at his or her own wish and has come back with an import: delete the customer at the source",
     "global_holdout": "belongs to the global holdout, which no campaign touches",
-    "already_assigned": "has an arm in this experiment already; a later experiment takes part after reentry_after",
-    "reentry_too_soon": "took part in an earlier experiment of this campaign less than reentry_after ago",
+    "already_assigned": "has an arm in this experiment already; a later one may take the customer in again",
+    "reentry_too_soon": "took part in an earlier experiment less than reentry_after ago (without that key: ever)",
     "rival_campaign": "takes part in another campaign of the same exclusive layer",
     "cooling_off": "was in another campaign of the layer, or in any other campaign, less than the time of rest ago",
     "outranked": "goes to a campaign of higher priority, or of larger expected value, that is due as well",

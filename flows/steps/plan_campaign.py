@@ -284,9 +284,10 @@ def _warnings(file: CampaignFile, plan: Plan, power: ExpectedPower, *, as_of: da
         texts.append(f"{campaign.name} is a draft: it runs only by hand; set status: active to have it scheduled")
     trigger, again = campaign.audience.trigger, plan.skipped.get("already_assigned", 0)
     if trigger is not None and again:
+        known = "after" if campaign.audience.reentry_after else "if the file names"
         texts.append(
             f"{again:,} customers whose moment has come again have an arm in this experiment already and stay out; "
-            "a later experiment takes them in again, after audience.reentry_after"
+            f"a later experiment takes them in again, {known} audience.reentry_after"
         )
     if campaign.experiment.control == 0:
         texts.append("without a control share nothing can be measured; give experiment.control a share")

@@ -125,7 +125,8 @@ def test_a_second_moment_within_an_experiment_keeps_its_customer_out_and_the_pla
     ws.facts.refresh()
     planned = plan_campaign(ws, "back", as_of=monday + 6 * HOUR).summary
     assert planned["skipped"] == {"already_assigned": 5}
-    assert any("5 customers whose moment has come again" in text for text in planned["warnings"])
+    (warning,) = [text for text in planned["warnings"] if "5 customers whose moment has come again" in text]
+    assert warning.endswith("takes them in again, after audience.reentry_after")
 
 
 def test_delays_count_from_the_moment_and_not_from_the_run(shop: Callable[..., Workspace], monday: datetime) -> None:
