@@ -31,6 +31,7 @@ class Watch:
     def __init__(self, ledger: Path, truth: Truth) -> None:
         self.truth = truth
         self.db = sqlite3.connect(ledger, isolation_level=None)
+        self.db.execute("PRAGMA cache_size = -65536")  # every evening the whole ledger is read
         self.db.execute("ATTACH ':memory:' AS seen")
         self.db.executescript(ASIDE)
         self.codes: dict[str, tuple[str, str]] = {}
@@ -65,10 +66,8 @@ class Watch:
 
     def check_arms(self) -> None:
         """Nobody changes arm or loses it; nobody is in two campaigns of the layer at once, or comes back too soon."""
-        both = "JOIN seen.assigned s USING (experiment_id, customer_id)"
-        self.none("changed arm", f"SELECT * FROM assignments a {both} WHERE a.arm <> s.arm")
-        lost = "SELECT s.* FROM seen.assigned s LEFT JOIN assignments a USING (experiment_id, customer_id)"
-        self.none("lost an arm", f"{lost} WHERE a.arm IS NULL")
+        kept = "SELECT s.*, a.arm FROM seen.assigned s LEFT JOIN assignments a USING (experiment_id, customer_id)"
+        self.none("changed or lost an arm", f"{kept} WHERE a.arm IS NOT s.arm")
         new = self.ask(
             "SELECT a.experiment_id, a.customer_id, a.arm, a.assigned_at FROM assignments a "
             "LEFT JOIN seen.assigned s USING (experiment_id, customer_id) WHERE s.arm IS NULL "
@@ -115,12 +114,13 @@ class Watch:
         assert {k: n for k, n in planned.items() if n} == dict(found)
         self.none("the books", _BOOKS)
         back = "SELECT f.message_key, f.state, o.state FROM seen.final f LEFT JOIN outbox o USING (message_key) WHERE "
-        self.none("went back", back + "o.state IS NULL OR o.state NOT IN ('sent', 'delivered', 'failed', 'skipped')")
+        gone = "o.state IS NULL OR o.state NOT IN ('sent', 'delivered', 'failed', 'skipped')"
         forward = "f.state IN ('failed', 'skipped') AND o.state <> f.state"
-        self.none("came back", back + f"{forward} OR (f.state = 'delivered' AND o.state = 'sent')")
+        self.none("went back", back + f"{gone} OR ({forward}) OR (f.state = 'delivered' AND o.state = 'sent')")
         self.ask(
-            "INSERT OR REPLACE INTO seen.final SELECT message_key, state FROM outbox "
-            "WHERE state IN ('sent', 'delivered', 'failed', 'skipped')"
+            "INSERT OR REPLACE INTO seen.final SELECT o.message_key, o.state FROM outbox o "
+            "LEFT JOIN seen.final f USING (message_key) "
+            "WHERE o.state IN ('sent', 'delivered', 'failed', 'skipped') AND f.state IS NOT o.state"
         )
 
     def check_fates(self) -> None:
@@ -159,7 +159,7 @@ class Watch:
     def check_budgets(self) -> None:
         """No campaign has used up more than it may, by what was taken."""
         for campaign, (messages, cost) in self.limits.items():
-            taken = [s for s in self.truth.sent.values() if s.campaign == campaign and s.failed_at is None]
+            taken = [s for s in self.truth.of_campaign[campaign] if s.failed_at is None]
             assert messages is None or len(taken) <= messages
             assert cost is None or sum(COST[s.channel] for s in taken) <= cost
         promised = self.ask("SELECT coalesce(sum(cost_micros), 0) FROM promises WHERE campaign = 'best'")[0][0]
