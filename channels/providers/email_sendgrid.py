@@ -108,7 +108,7 @@ class SendGridProvider:
                 method, f"{self.account.base_url}/v3/logs{path}", headers=self._headers(), body=body
             )
             document = json.loads(reply.body)
-        except (NotSent, InDoubt, ValueError) as error:
+        except (NotSent, InDoubt, ValueError, RecursionError) as error:
             raise ChannelError(f"sendgrid cannot be asked: {type(error).__name__}") from None
         if reply.status != 200 or not isinstance(document, dict):
             raise ChannelError(f"sendgrid cannot be asked: it answers {reply.status}")
@@ -202,7 +202,7 @@ def _all(request: _Request, result: SendResult) -> list[SendResult]:
 def _errors(reply: Reply) -> list[Mapping[str, Any]]:
     try:
         errors = json.loads(reply.body)["errors"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []
     return [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
 

@@ -12,12 +12,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from channels.departure import carrying, running_clock
 from channels.message import Channel, Outgoing, Push
 from channels.provider import Action, Capability, SendResult
 from channels.wire import InDoubt, NotSent, Reply, Wire, WireLimits, asked_to_wait_s, each, retry_after_s, to_json
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 LONGEST_LIFE_S: Final = 28 * 86_400
 SHORTEST_WAIT_S: Final = 10.0
@@ -55,8 +59,11 @@ class ServiceAccountToken:
     SCOPE: Final = "https://www.googleapis.com/auth/firebase.messaging"
 
     def __init__(self, info: Mapping[str, str], *, wire: Wire) -> None:
-        """`info` is the service account's key file; raises KeyError where client_email or private_key is missing."""
-        self._email, self._key = info["client_email"], info["private_key"]
+        """`info` is the service account's key file; raises KeyError where client_email or private_key is missing.
+
+        Raises ValueError for a key that is none: found when the first message leaves, it would be too late.
+        """
+        self._email, self._key = info["client_email"], _rsa_key(info["private_key"])
         self._address = info.get("token_uri", "https://oauth2.googleapis.com/token")
         self._wire = wire
         self._token, self._until = "", 0.0
@@ -85,8 +92,22 @@ class ServiceAccountToken:
             reply = await self._wire.request("POST", self._address, headers=headers, body=body)
             document = json.loads(reply.body)
             return str(document["access_token"]), float(document.get("expires_in", 3600))
-        except (InDoubt, ValueError, KeyError, TypeError):
+        except (InDoubt, ValueError, KeyError, TypeError, RecursionError):
             raise NotSent("no_token") from None
+
+
+def _rsa_key(text: str) -> RSAPrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(text.encode(), password=None)
+    except UnsupportedAlgorithm:
+        key = None
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError("a service account's key is an RSA key")
+    return key
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +168,7 @@ def message_body(message: Outgoing, *, now: datetime) -> dict[str, Any]:
     content = message.content
     assert isinstance(content, Push)  # checked before
     tag = hashlib.sha256(message.key.encode()).hexdigest()[:32]
-    life_s = LONGEST_LIFE_S if message.expires_at is None else int((message.expires_at - now).total_seconds())
+    life_s = LONGEST_LIFE_S if message.expires_at is None else ceil((message.expires_at - now).total_seconds())
     life_s = max(1, min(life_s, LONGEST_LIFE_S))
     return {
         "message": {
@@ -213,6 +234,6 @@ def _error_code(reply: Reply) -> str | None:
 def _document(reply: Reply) -> dict[str, Any]:
     try:
         document = json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

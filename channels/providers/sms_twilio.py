@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -144,7 +145,7 @@ class TwilioProvider:
             joint = "&" if "?" in account.status_callback else "?"
             fields["StatusCallback"] = f"{account.status_callback}{joint}m={quote(message.key, safe='')}"
         if message.expires_at is not None:
-            left = int((message.expires_at - now).total_seconds())
+            left = ceil((message.expires_at - now).total_seconds())
             fields["ValidityPeriod"] = str(max(1, min(left, LONGEST_VALIDITY_S)))
         return fields
 
@@ -220,7 +221,7 @@ def _malformed(message: Outgoing, now: datetime) -> SendResult | None:
 def _document(reply: Reply) -> dict[str, Any]:
     try:
         document = json.loads(reply.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 

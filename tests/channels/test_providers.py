@@ -14,7 +14,7 @@ from channels.departure import leaving_while
 from channels.message import Channel, Email, Push, Sms
 from channels.provider import Provider
 from channels.simulators.faults import FaultPlan
-from channels.simulators.http import json_response
+from channels.simulators.http import Response, json_response
 from channels.simulators.server import Simulator
 from tests.channels.sending import PROVIDERS, Make, address_of, closed_port, send
 
@@ -170,3 +170,17 @@ def test_what_leaves_late_in_a_batch_is_given_less_time(
     send(PROVIDERS["push"](base), [outgoing("push", key=f"k{n}", expires_at=ends) for n in range(3)], now)
     lives = [json.loads(r.body)["message"]["android"]["ttl"] for r in simulator.requests]
     assert sorted(lives) == ["1s", "1s", "40s"]
+
+
+@pytest.mark.parametrize("channel", PROVIDERS)
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 10_000, b"\xff", b"null", b'"\\ud800"'])
+def test_an_answer_that_is_none_leaves_its_message_in_doubt_and_stops_no_other(
+    simulator: Simulator, base: str, outgoing: Make, now: datetime, channel: Channel, status: int, body: bytes
+) -> None:
+    part = {"sms": simulator.twilio, "email": simulator.sendgrid, "push": simulator.fcm}[channel]
+    part.refuse = lambda _: Response(status, body)  # type: ignore[attr-defined]  # any answer
+
+    [result] = send(PROVIDERS[channel](base), [outgoing(channel)], now)
+
+    assert result.outcome == "unknown"

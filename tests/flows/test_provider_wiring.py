@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from channels.providers.email_sendgrid import SendGridProvider
 from channels.providers.local import LocalProvider
@@ -105,12 +107,26 @@ def test_a_provider_of_another_channel_is_refused(tmp_path: Path, channel: str, 
 
 
 def test_a_service_accounts_file_names_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = serialization.NoEncryption()
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain).decode()
     file = tmp_path / "key.json"
-    file.write_text(json.dumps({"client_email": "x@shop.example", "private_key": "k", "project_id": "shop"}))
+    file.write_text(json.dumps({"client_email": "x@shop.example", "private_key": text, "project_id": "shop"}))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     provider = make_providers(read_settings(write(tmp_path, '[providers]\npush = "fcm"\n')))["push"]
     assert isinstance(provider, FcmProvider)
     assert provider.project.project_id == "shop"
+
+
+@pytest.mark.parametrize("key", ["k", "", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", 5])
+def test_a_service_account_whose_key_is_none_is_told_before_anything_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: object
+) -> None:
+    file = tmp_path / "key.json"
+    file.write_text(json.dumps({"client_email": "x@shop.example", "private_key": key, "project_id": "shop"}))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
+    with pytest.raises(SettingsError, match="not a service account's key file"):
+        make_providers(read_settings(write(tmp_path, '[providers]\npush = "fcm"\n')))["push"]
 
 
 def test_simulated_providers_speak_to_the_simulator_on_this_machine(tmp_path: Path) -> None:
