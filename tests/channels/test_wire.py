@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import parse_qsl
@@ -93,10 +94,13 @@ def test_tls_that_fails_is_known_to_have_sent_nothing() -> None:
 
 def test_waiting_for_a_free_connection_counts_as_not_sent() -> None:
     async def run() -> list[str]:
+        holds = asyncio.Event()
+
         async def handle(_: Request) -> Response:
+            holds.set()
             return Response(manner="hang")
 
-        server, wire = HttpServer(handle), Wire(WireLimits(connections=1, total_s=0.4))
+        server, wire = HttpServer(handle), Wire(WireLimits(connections=1, total_s=2.0))
         port = await server.start()
 
         async def one(_: int) -> str:
@@ -107,12 +111,15 @@ def test_waiting_for_a_free_connection_counts_as_not_sent() -> None:
             return "answered"
 
         try:
-            return await each(range(3), one, at_once=3)
+            first = asyncio.create_task(one(0))
+            await holds.wait()
+            wire.limits = replace(wire.limits, total_s=0.2)  # the others give up long before the first one does
+            return [*await each(range(2), one, at_once=2), await first]
         finally:
             await wire.close()
             await server.stop()
 
-    assert sorted(asyncio.run(run())) == ["InDoubt", "NotSent", "NotSent"]
+    assert asyncio.run(run()) == ["NotSent", "NotSent", "InDoubt"]
 
 
 def test_nothing_leaves_any_more_once_it_may_not_and_questions_still_do() -> None:
