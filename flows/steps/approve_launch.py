@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from campaigns.audience_sketch import moved_share, sketch_audience
 from campaigns.errors import CampaignError
+from flows.steps.known_campaign import require_campaign
 from warehouse.ledger.launches import Launch, LaunchAnswer, LaunchRequest, answer_launch, launches, request_launch
 
 if TYPE_CHECKING:
@@ -125,9 +126,14 @@ def waiting_codes(ws: Workspace, name: str) -> list[dict[str, str]]:
 
 
 def list_launches(ws: Workspace, campaign: str | None = None) -> list[dict[str, Any]]:
-    """Launches that were asked for, newest first, as plain JSON types; of runs asked for again only the newest."""
+    """Launches that were asked for, newest first, as plain JSON types; of runs asked for again only the newest.
+
+    Raises CampaignError for a campaign that neither the ledger nor the book knows.
+    """
     with ws.ledger.read() as tx:
         found = launches(tx, campaign)
+    if campaign is not None and not found:
+        require_campaign(ws, campaign)
     return [_to_json(launch) for launch in newest(found)]
 
 
@@ -171,6 +177,7 @@ def _find_request(ws: Workspace, campaign: str, as_of: datetime | None) -> Launc
         asked = [launch for launch in newest(launches(tx, campaign)) if as_of in (None, launch.request.as_of)]
     found = [launch for launch in asked if launch.answer is None] or asked[:1]
     if not found:
+        require_campaign(ws, campaign)
         raise CampaignError(f"no launch of {campaign} waits for approval; `retain approvals` lists those that do")
     if len(found) > 1:
         instants = ", ".join(sorted({launch.request.as_of.isoformat() for launch in found}))

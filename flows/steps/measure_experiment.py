@@ -17,6 +17,7 @@ from flows.steps.compare_outcomes import compare_net_margin, compare_outcomes, d
 from flows.steps.effect_views import describe_waves, effects_on_reached, stratify_by_wave
 from flows.steps.experiment_health import examine_health
 from flows.steps.fact_lateness import describe_lateness, observed_lateness
+from flows.steps.known_campaign import require_campaign
 from flows.steps.past_effects import Prior, find_prior
 from flows.steps.redeemed_offers import charge_margin, collect_redeemed
 from flows.steps.repurchase_times import describe_times, with_times
@@ -134,13 +135,17 @@ def measure_experiment(ws: Workspace, campaign: str, *, now: datetime) -> Measur
 
 
 def find_experiment(ws: Workspace, campaign: str) -> ExperimentRow:
-    """The campaign's running experiment, else its latest. Raises ExperimentError where there is none."""
+    """The campaign's running experiment, else its latest.
+
+    Raises ExperimentError where there is none, CampaignError for a campaign that the book does not know either.
+    """
     with ws.ledger.read() as tx:
         row = current_experiment(tx, campaign)
         known = experiments(tx, campaign)
     if row is not None:
         return row
     if not known:
+        require_campaign(ws, campaign)
         raise ExperimentError(
             f"{campaign}: nothing to measure: no run was applied yet; start with `retain plan {campaign}`"
         )

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from channels.message import CHANNELS
+from flows.steps.known_campaign import require_campaign
 from warehouse.ledger import switches
 from warehouse.ledger.audit import record_audit
 from warehouse.ledger.errors import LedgerError
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def pause_campaign(ws: Workspace, campaign: str, *, by: str, reason: str, at: datetime) -> bool:
     """Let no message of the campaign ("*": of any) be claimed from now on; False where it was paused already.
 
-    "CAMPAIGN/CHANNEL" and "*/CHANNEL" hold one channel only. Raises CampaignError where the book has no such campaign,
-    LedgerError where there is no such channel.
+    "CAMPAIGN/CHANNEL" and "*/CHANNEL" hold one channel only. Raises CampaignError where neither the book nor the ledger
+    knows the campaign, LedgerError where there is no such channel.
     """
     _known(ws, campaign)
     changed = switches.pause(ws.ledger, campaign, by=by, reason=reason, at=at)
@@ -39,7 +40,7 @@ def _known(ws: Workspace, campaign: str) -> None:
     if slash and channel not in CHANNELS:
         raise LedgerError(f"{campaign}: expected one of {', '.join(CHANNELS)} behind the slash, got {channel!r}")
     if name != switches.EVERYTHING:
-        ws.campaign(name)
+        require_campaign(ws, name)
 
 
 def _record(ws: Workspace, action: str, campaign: str, by: str, reason: str, at: datetime) -> None:

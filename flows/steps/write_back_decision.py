@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from campaigns.errors import CampaignError
 from campaigns.model import Campaign
+from campaigns.problems import BookErrors
 from campaigns.words import CONTROL
 from campaigns.write_back import Edit, Patch, apply, propose, undo
 from experiments.metrics import METRICS
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 ACTOR: Final = "retain decide"
+_CHANGING: Final = ("promote", "stop_harm", "demote")
+"""The verdicts that have something to say to the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,16 @@ def give_feedback(
     to stay so: what somebody made of a decision is not made again.
 
     Only promote, stop_harm and demote have something to say to the file. A file that no longer describes the measured
-    experiment (its design changed since) is left alone.
+    experiment (its design changed since) is left alone, and so is one that is gone. Raises BookErrors for a broken one.
     """
     from flows.steps.ledger_standing import find_epoch
 
-    file = ws.campaign(measurement.design.campaign)
+    try:
+        file = ws.campaign(measurement.design.campaign)
+    except BookErrors:
+        raise
+    except CampaignError as error:  # the file is gone; the decision stands
+        return Feedback("off", problem=str(error) if verdict.verdict in _CHANGING else "")
     mode = file.campaign.feedback.mode
     edits = plan_edits(file.campaign, measurement, verdict, decided_at=decided_at)
     settled = Edit(("version",), file.campaign.version) in edits or _taken_back(ws, file.campaign.name, decided_at)
@@ -91,7 +99,7 @@ def _change(
 
 def plan_edits(campaign: Campaign, measurement: Measurement, verdict: Verdict, *, decided_at: datetime) -> list[Edit]:
     """The scalars that the verdict changes: weights, control, expected lift and a note; or the status."""
-    if verdict.verdict not in ("promote", "stop_harm", "demote"):
+    if verdict.verdict not in _CHANGING:
         return []
     note = Edit(("version",), _note(verdict, decided_at, measurement.design.experiment_id))
     if verdict.verdict != "promote":

@@ -103,3 +103,16 @@ def test_a_proposal_is_a_patch_that_can_be_applied_as_told(shop: Path, retain: C
     subprocess.run(command[2].split(), check=True, capture_output=True)
     assert "    weight: 90%\n" in path.read_text(encoding="utf-8")
     assert retain("validate", "back").code == 0
+
+
+def test_a_winner_whose_file_is_gone_is_decided_with_a_warning_and_written_once_it_is_back(
+    shop: Path, retain: Cli
+) -> None:
+    path = shop / "campaigns" / "book" / "back.yaml"
+    path.unlink()
+    outcome = retain("decide", "back", "--now", RIPE)
+    assert outcome.code == 0
+    assert outcome.out.startswith("verdict: promote note\n")
+    assert 'the file was not changed: no campaign "back" in campaigns/book' in outcome.err
+    path.write_text(CAMPAIGN, encoding="utf-8")
+    assert f"changed {path}" in retain("decide", "back", "--now", RIPE).out
