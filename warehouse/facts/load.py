@@ -132,7 +132,7 @@ def _retrying(request: LoadRequest, attempt: Callable[[LoadRequest], LoadSummary
 
 def _attempt(request: LoadRequest) -> LoadSummary:
     facts = request.facts
-    with open_workshop(facts, request.time_zone) as workshop:
+    with open_workshop(facts, request.time_zone, files=request.files) as workshop:
         reading = plan_reading(request, workshop, latest_manifest(facts.data_dir))
         staged = Staged(request.table, stage(request, workshop, reading), reading.plan.present)
         request.tell("check", len(request.files))
@@ -146,7 +146,7 @@ def _attempt(request: LoadRequest) -> LoadSummary:
 def _attempt_from_orders(request: LoadRequest) -> LoadSummary:
     facts = request.facts
     base = latest_manifest(facts.data_dir)
-    with open_workshop(facts, request.time_zone) as workshop:
+    with open_workshop(facts, request.time_zone, files=request.files) as workshop:
         sources = open_sources(request, workshop)
         orders = _orders_scan(request, workshop, sources, base)
         derived = workshop.folder / "derived.parquet"

@@ -89,7 +89,7 @@ class Workshop:
 
 
 @contextmanager
-def open_workshop(facts: ParquetFacts, time_zone: str) -> Iterator[Workshop]:
+def open_workshop(facts: ParquetFacts, time_zone: str, *, files: Sequence[Path] = ()) -> Iterator[Workshop]:
     """A session that reads naive times in a zone, and a folder for intermediate files that is gone afterwards.
 
     What loads that were killed left behind is removed first: a load holds a lock on its folder as long as it lives.
@@ -105,10 +105,12 @@ def open_workshop(facts: ParquetFacts, time_zone: str) -> Iterator[Workshop]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder.mkdir()
         try:
+            facts.share_work(sum(path.stat().st_size for path in files if path.is_file()))
             cursor.execute(f"SET TimeZone = {literal(time_zone)}")
             yield Workshop(cursor, folder, token)
         finally:
             cursor.close()
+            facts.share_work()
             _remove(facts.data_dir, token)
 
 

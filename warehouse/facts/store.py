@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseFacts", "Facts", "FactsMapping", "ParquetFacts", "TableMapping", "Tables", "open_facts"]
 
 EMBEDDED: Final = "duckdb"
+ROW_GROUP: Final = 122_880
+"""Rows of a table that DuckDB gives to one thread in any case."""
+ALONE_BYTES: Final = 8 << 20
+"""Files up to this size are loaded by one thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,17 @@ class ParquetFacts(Facts):
 
         define_views(self._root, self.data_dir, manifest)
         self.manifest, self.tables = manifest, _parquet_tables(manifest)
+        self.share_work()
+
+    def share_work(self, more_bytes: int = 0) -> None:
+        """Let one thread work where the facts, and `more_bytes` to be loaded, are few, and all of them elsewhere.
+
+        Few rows are not worth sharing: two threads took twice the processor time of one (measured: 65 ms, not 33, for
+        a segment of 10,000 customers), and were no sooner done.
+        """
+        rows = max(self.manifest.rows(table) for table in TABLES)
+        alone = rows <= ROW_GROUP and more_bytes <= ALONE_BYTES
+        self._root.execute("SET threads = 1" if alone else "RESET threads")
 
     def loader_cursor(self) -> duckdb.DuckDBPyConnection:
         """A DuckDB session of a load's own."""

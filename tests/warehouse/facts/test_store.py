@@ -7,19 +7,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from campaigns.features import known_kinds
 from campaigns.segment import parse_segment
+from warehouse.facts import store
 from warehouse.facts.contacts import look_up_contacts
 from warehouse.facts.dialects import UtcInstant, byte_order, epoch_us, money_total, to_us, whole_division
 from warehouse.facts.errors import FactsError
 from warehouse.facts.features import feature_columns
 from warehouse.facts.load import load_table
 from warehouse.facts.segment_sql import compute_features, select_segment
-from warehouse.facts.store import Facts, FactsMapping, ParquetFacts, TableMapping, open_facts
+from warehouse.facts.store import ALONE_BYTES, Facts, FactsMapping, ParquetFacts, TableMapping, open_facts
 
 AS_OF = datetime(2025, 4, 1, tzinfo=UTC)
 
@@ -81,6 +83,27 @@ def test_work_above_the_memory_limit_spills_beside_the_data(
         assert load_table(facts, "orders", [path], **options).added == 300_000
         assert load_table(facts, "orders", [path], **options).unchanged == 300_000
     assert not list((tmp_path / "data").glob("spill/*"))
+
+
+def test_few_rows_are_read_by_one_thread_and_many_by_all(
+    empty_facts: ParquetFacts, write: Callable[[str, str], Path], options: dict[str, Any], monkeypatch: Any
+) -> None:
+    def threads() -> int:
+        with empty_facts.connection() as connection:
+            return int(connection.execute(sa.text("SELECT current_setting('threads')")).scalar_one())
+
+    with duckdb.connect() as untouched:
+        every = untouched.execute("SELECT current_setting('threads')").fetchone()
+    path = write("o.csv", "order_id,customer_id,ordered_at,amount\n1,a,2025-01-01,5\n2,a,2025-01-01,5\n")
+    load_table(empty_facts, "orders", [path], **options)
+    assert threads() == 1
+    empty_facts.share_work(ALONE_BYTES + 1)
+    assert (threads(),) == every
+    empty_facts.share_work()
+    assert threads() == 1
+    monkeypatch.setattr(store, "ROW_GROUP", 1)
+    empty_facts.share_work()
+    assert (threads(),) == every
 
 
 def test_a_load_without_enough_memory_says_what_to_do(
