@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flows.wiring import Workspace
 
 AT_ONCE: Final = 500
+LOOKED_AT: Final = 10_000
 CONNECTIONS: Final = 16
 _log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _by_query(
 ) -> list[Settlement]:
     grace = ws.settings.providers.reconcile_after(provider.channel)
     with ws.ledger.read() as tx:
-        listed = doubts(tx, channel=provider.channel, since_before=now - grace, limit=AT_ONCE)
+        listed = doubts(tx, channel=provider.channel, since_before=now - grace, limit=LOOKED_AT)
     mine = [
         doubt
         for doubt in listed
@@ -104,6 +105,8 @@ def _by_query(
     ]
     if not mine:
         return []
+    if len(mine) > AT_ONCE:  # not the oldest each time: about some of them the provider can never tell
+        mine = random.Random(now.isoformat()).sample(mine, AT_ONCE)  # noqa: S311 (guards nothing)
     ready, _ = ContentMaker(ws, sending).make([doubt.message for doubt in mine])
     asked = {message.key: message for message in ready}
     since = {doubt.message.message_key: doubt for doubt in mine}

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
-from channels.message import Address
+from channels.message import Address, Outgoing
+from channels.provider import SendResult
+from channels.providers.sms_twilio import TwilioProvider
 from channels.receipts import Inbound
 from channels.render import Renderer
 from channels.simulators.faults import FaultPlan
@@ -169,6 +171,29 @@ def test_a_text_that_was_mended_meanwhile_leaves_its_messages_in_doubt_and_count
         deliver(mended, monday + minutes * MINUTE, limit=1)
     assert doubtful(simulated)["sms"] == doubts
     assert totals(simulated)["in_doubt"] >= doubts
+    assert simulator.book.duplicates() == {}
+
+
+def test_doubts_that_nobody_can_settle_do_not_keep_the_others_from_being_asked_about(
+    simulated: Workspace, simulator: Simulator, monday: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.plan = FaultPlan(0, {"closed_accepted": 1.0})
+    deliver(simulated, monday)
+    with simulated.ledger.read() as tx:
+        oldest = [row.message_key for row in in_doubt(tx, channel="sms")][:2]
+    find = TwilioProvider.find
+
+    async def find_but_the_oldest(self: TwilioProvider, message: Outgoing, **more: Any) -> SendResult | None:
+        unsure = SendResult(message.key, "unknown", code="other_text")
+        return unsure if message.key in oldest else await find(self, message, **more)
+
+    monkeypatch.setattr(TwilioProvider, "find", find_but_the_oldest)
+    monkeypatch.setattr(reconcile_doubts, "AT_ONCE", 2)
+    before = doubtful(simulated)["sms"]
+    assert before > 6
+    for minutes in range(10, 50):
+        deliver(simulated, monday + minutes * MINUTE, limit=1)
+    assert doubtful(simulated)["sms"] < before - 2
     assert simulator.book.duplicates() == {}
 
 
