@@ -155,7 +155,7 @@ def offer_facts(
     """What templates may say of an offer: name, text, value; tier, code and expires_on only where the offer has them.
 
     `as_of` is the instant of the assignment, so that a reminder names the same last day as the first message;
-    `code_ends_at` the end of the customer's own code, where it has one: the earlier of both ends is told.
+    `code_ends_at` the end of the customer's own code, where it has one: the last day before the earlier end is told.
     """
     name, _, tier = offer.name.partition("/")
     facts = {"name": name, "text": pick_text(offer.terms.text, locale), "value": offer.value}
@@ -165,7 +165,8 @@ def offer_facts(
         facts["code"] = code
     ends = [end for end in (offer_ends_at(offer, as_of=as_of), code_ends_at) if end is not None]
     if ends:
-        facts["expires_on"] = show_date(min(ends).date(), locale)
+        last = min(ends) - timedelta(microseconds=1)  # an end at midnight belongs to the day before
+        facts["expires_on"] = show_date(last.date(), locale)
     return facts
 
 
