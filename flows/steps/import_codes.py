@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from campaigns.codes import is_code
 from campaigns.errors import CampaignError
+from campaigns.nearest import did_you_mean
 from campaigns.offer_terms import GeneratedCode, SharedCode
-from campaigns.offers import promises_of
+from campaigns.offers import pools_of, promises_of
 from warehouse.ledger.audit import record_audit
-from warehouse.ledger.code_pools import Imported, code_key, code_rows, import_codes, release_unshown
+from warehouse.ledger.code_pools import Imported, code_key, code_rows, import_codes, release_unshown, stock
 
 if TYPE_CHECKING:
     from flows.wiring import Workspace
@@ -47,13 +48,18 @@ def import_code_file(
 
 
 def release_codes(ws: Workspace, pool: str, *, now: datetime, actor: str) -> int:
-    """Take back the codes of ended experiments that nobody can have seen; give how many."""
+    """Take back the codes of ended experiments that nobody can have seen; give how many.
+
+    Raises CampaignError for a pool that was never imported and that no offer draws on.
+    """
     with ws.ledger.begin() as tx:
         released = release_unshown(tx, pool)
         if released:
             record_audit(
                 tx, at=now, actor=actor, action="codes released", subject=f"pool {pool}", detail={"released": released}
             )
+    if not released:
+        _require_pool(ws, pool, now)
     return released
 
 
@@ -95,6 +101,17 @@ def _offers_of_pool(ws: Workspace, pool: str) -> list[str]:
         for promise in promises_of(offer)
         if getattr(promise.terms.code, "pool", None) == pool
     ]
+
+
+def _require_pool(ws: Workspace, pool: str, now: datetime) -> None:
+    with ws.ledger.read() as tx:
+        known = {row.pool for row in stock(tx, at=now)}
+    if pool in known:
+        return
+    known |= pools_of(ws.usable_book[0].offers.values())
+    if pool not in known:
+        there = ", ".join(sorted(known)) or "none; bring codes in with `retain codes import POOL FILE`"
+        raise CampaignError(f'no pool "{pool}"{did_you_mean(pool, known)}; pools there: {there}')
 
 
 def _read(path: Path, expires_on: date | None) -> Iterator[tuple[str, datetime | None]]:

@@ -53,6 +53,25 @@ def test_a_till_can_ask_about_a_code(codes: Path, retain: Cli) -> None:
     assert retain("codes", "release", "spring", "--json").json == {"pool": "spring", "released": 0}
 
 
+def test_codes_of_a_pool_that_nobody_knows_are_not_released(codes: Path, retain: Cli) -> None:
+    early = retain("codes", "release", "spring")
+    assert (early.code, early.out) == (1, "")
+    assert (
+        early.err == 'error: no pool "spring"; pools there: none; bring codes in with `retain codes import POOL FILE`\n'
+    )
+    retain("codes", "import", "spring", codes)
+    slip = retain("codes", "release", "sprnig")
+    assert (slip.code, slip.out) == (1, "")
+    assert slip.err == 'error: no pool "sprnig" (did you mean "spring"?); pools there: spring\n'
+
+
+def test_a_pool_that_an_offer_draws_on_is_known_before_its_first_codes(bare: Path, retain: Cli) -> None:
+    offers = bare / "campaigns" / "book" / "offers.yaml"
+    samples = offers.read_text(encoding="utf-8")
+    offers.write_text(samples.replace("{kind: shared, value: SHIPFREE}", "{kind: pool, pool: fall}"), encoding="utf-8")
+    assert retain("codes", "release", "fall").out == "fall: 0 codes are free again\n"
+
+
 def test_points_of_the_demonstration_are_posted_shown_frozen_and_handed_on(shop: Path, retain: Cli) -> None:
     posted = retain("points", "post", "--now", RIPE, "--json").json
     assert posted["new"]["multiplier"] > 0
