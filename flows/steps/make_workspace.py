@@ -16,7 +16,7 @@ _IGNORED: Final = "data/\noutbox/\n.retain/\nreports/\n"
 
 
 def make_workspace(root: Path, *, book: Path | None = None, templates: Path | None = None) -> list[Path]:
-    """Fill `root` with a workspace and give the files made, relative to it.
+    """Fill `root` with a workspace and give the files made, relative to it; other files there and its key are not told.
 
     `book` and `templates` are copied instead of the samples where given. Raises SettingsError where `root` already
     holds one of the files: nothing is written then.
@@ -42,8 +42,15 @@ def make_workspace(root: Path, *, book: Path | None = None, templates: Path | No
             shutil.copytree(source, root / target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copyfile(source, root / target)
+    made = [path for target in sources for path in _files(root / target)]
     ignore = root / ".gitignore"
     if not ignore.exists():
         ignore.write_text(_IGNORED, encoding="utf-8")
+        made.append(ignore)
     write_key_file(root)
-    return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file() and ".retain" not in path.parts)
+    return sorted(path.relative_to(root) for path in made)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the files in a directory."""
+    return [inner for inner in path.rglob("*") if inner.is_file()] if path.is_dir() else [path]

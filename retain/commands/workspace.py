@@ -36,7 +36,7 @@ def init(
     if as_json:
         print_json({"workspace": str(directory.resolve()), "files": [str(path) for path in files]})
         return
-    say(f"{directory.resolve()}: {len(files)} files")
+    say(f"{directory.resolve()}: {len(files)} files made")
     say(f"next: put your customers in: retain load customers FILE --workspace {directory}")
 
 

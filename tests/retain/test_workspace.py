@@ -24,6 +24,20 @@ def test_a_new_workspace_is_complete_and_says_what_comes_next(tmp_path: Path, re
     assert "campaigns/book/winback-90d.yaml" in made["files"]
 
 
+def test_only_what_was_made_is_told_where_other_files_lie_already(tmp_path: Path, retain: Cli) -> None:
+    alone = retain("init", tmp_path / "alone", "--json").json["files"]
+    ours = ["notes.txt", "campaigns/old.txt", ".gitignore"]
+    for name in ours:
+        path = tmp_path / "shop" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("ours", encoding="utf-8")
+    outcome = retain("init", tmp_path / "shop")
+    assert outcome.out.startswith(f"{tmp_path / 'shop'}: {len(alone) - 1} files made\n")
+    assert all((tmp_path / "shop" / name).read_text(encoding="utf-8") == "ours" for name in ours)
+    files = [path for path in (tmp_path / "alone").rglob("*") if path.is_file()]
+    assert sorted(alone) == sorted(str(path.relative_to(tmp_path / "alone")) for path in files if path.name != "key")
+
+
 def test_the_samples_are_valid(bare: Path, retain: Cli) -> None:
     assert retain("validate").out == "5 campaigns checked: 0 errors, 0 warnings\n"
     assert retain("validate", "winback-90d", "--json").json["campaigns"] == ["winback-90d"]
