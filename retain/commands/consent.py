@@ -34,7 +34,12 @@ if TYPE_CHECKING:
 TopicOption = Annotated[str, typer.Option("--topic", metavar="TOPIC", help="One topic of your campaigns, or all.")]
 ChannelOption = Annotated[str, typer.Option("--channel", metavar="CHANNEL", help="sms, email, push or all.")]
 CustomerOrListsArgument = Annotated[
-    str, typer.Argument(metavar="CUSTOMER|import", help="The customer's id, or import.", callback=customer_id)
+    str,
+    typer.Argument(
+        metavar="CUSTOMER|import",
+        help="The customer's id, or import. A customer whose id is import is suppressed by a list that has it.",
+        callback=customer_id,
+    ),
 ]
 ListsArgument = Annotated[list[Path] | None, typer.Argument(metavar="FILE", help="With import: CSV or Parquet files.")]
 EverythingOption = Annotated[bool, typer.Option("--all", help="On every channel and about everything (the default).")]

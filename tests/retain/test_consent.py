@@ -64,6 +64,16 @@ def test_what_cannot_be_suppressed_is_told(retain: Cli, words: tuple[str, ...], 
     assert said in outcome.err
 
 
+def test_a_customer_called_import_is_suppressed_by_a_list_as_the_help_says(
+    shop: Path, retain: Cli, tmp_path: Path
+) -> None:
+    assert "id is import is suppressed by a list" in " ".join(retain("suppress", "--help").out.split())
+    (tmp_path / "out.csv").write_text("customer_id\nimport\n", encoding="utf-8")
+    assert retain("suppress", "import", tmp_path / "out.csv", "--json").json["added"] == 1
+    (suppression,) = retain("export", "import").json["ledger"]["suppressions"]
+    assert (suppression["customer_id"], suppression["channel"]) == ("import", "all")
+
+
 def test_lists_and_consents_are_imported_counted_and_may_be_repeated(shop: Path, retain: Cli, tmp_path: Path) -> None:
     suppressed = tmp_path / "out.csv"
     suppressed.write_text("mail,phone\nann@example.com,\n,+447700900123\n,\n", encoding="utf-8")
