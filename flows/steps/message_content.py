@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, cast
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from campaigns.offers import find_promise, offer_facts
 from channels.addresses import sendable_address
@@ -16,13 +16,21 @@ from flows.steps.address_checks import Addressed, check_addresses
 from flows.steps.offer_codes import code_ends
 from flows.steps.short_links import shorten_links
 from flows.steps.unsubscribe import unsubscribe_urls
-from warehouse.facts.contacts import Contact, look_up_contacts
+from warehouse.facts.contacts import Contact, filled_columns, look_up_contacts
+from warehouse.facts.schema import AttributeKind
 from warehouse.ledger.outbox import ClaimedMessage
 
 if TYPE_CHECKING:
     from flows.settings import Company
     from flows.steps.sending_rules import Sending
     from flows.wiring import Workspace
+
+_EXAMPLES: Final[Mapping[AttributeKind, object]] = {
+    "number": 1,
+    "text": "x",
+    "boolean": True,
+    "instant": datetime(2026, 1, 1, tzinfo=UTC),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,7 @@ class ContentMaker:
         """`sending` holds the campaign files whose offers the messages make."""
         self._ws = ws
         self._sending = sending
+        self._typical: Mapping[str, object] | None = None
         self.addressed: Mapping[str, Addressed] = {}
         """Where the messages made last go, by key: an intent asks about these once more."""
 
@@ -103,7 +112,7 @@ class ContentMaker:
         try:
             content = self._ws.renderer.render(channel, message.template, context, locale=contact.locale)
         except RenderError as error:
-            return self._blame(message, contact, error)
+            return self._blame(message, contact, context, error)
         return Outgoing(
             key=message.message_key,
             channel=channel,
@@ -114,15 +123,26 @@ class ContentMaker:
             expires_at=min(message.closes_at, message.expires_at),
         )
 
-    def _blame(self, message: ClaimedMessage, contact: Contact, error: RenderError) -> Unsendable:
+    def _blame(
+        self, message: ClaimedMessage, contact: Contact, context: Mapping[str, Any], error: RenderError
+    ) -> Unsendable:
         """Tell a broken template, which would burn every message, from values of one customer that do not fit it."""
-        plain = {name: "x" if isinstance(value, str) else value for name, value in contact.attributes.items()}
-        sample = sample_context(plain)
+        own = {name: value for name, value in context["customer"].items() if not isinstance(value, str)}
+        sample = {**context, "customer": {**self._typical_customer(), **own}}
         try:
             self._ws.renderer.render(cast(Channel, message.channel), message.template, sample, locale=contact.locale)
         except RenderError:
             return Unsendable(str(error), hold=True)
         return Unsendable("render_failed", failed=True)
+
+    def _typical_customer(self) -> Mapping[str, object]:
+        """A customer who has whatever at least one customer has: words that ask for more fit nobody."""
+        if self._typical is None:
+            documented = cast(dict[str, object], sample_context()["customer"])
+            examples = {name: _EXAMPLES[kind] for name, kind in self._ws.facts.attributes().items()} | documented
+            filled = filled_columns(self._ws.facts)
+            self._typical = {name: value for name, value in examples.items() if name in filled}
+        return self._typical
 
 
 def message_context(

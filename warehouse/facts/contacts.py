@@ -54,6 +54,13 @@ def look_up_contacts(facts: Facts, customer_ids: Sequence[str]) -> dict[str, Con
     return {customer_id: found[customer_id] for customer_id in dict.fromkeys(customer_ids) if customer_id in found}
 
 
+def filled_columns(facts: Facts) -> frozenset[str]:
+    """The columns of customers in which at least one customer has a value."""
+    columns = facts.tables.customers.c
+    counts = facts.frame(sa.select(*(sa.func.count(column).label(column.name) for column in columns)))
+    return frozenset(str(name) for name in counts.columns if counts[name].iloc[0])
+
+
 def customer_rows(facts: Facts, customer_id: str) -> dict[str, list[dict[str, Any]]]:
     """Every row of the three tables that is the customer's, by table and column; missing values as None."""
     found: dict[str, list[dict[str, Any]]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -272,6 +272,55 @@ def test_values_of_one_customer_that_do_not_fit_fail_only_that_message(
     delivered = deliver(ws, monday)
     assert 0 < delivered.failed < outcome.assigned["mail"]
     assert delivered.held == {}
+
+
+@pytest.mark.parametrize("field", ["first_name", "club"])
+def test_a_field_that_two_customers_lack_fails_their_messages_alone(
+    shop: Callable[..., Workspace], monday: datetime, field: str
+) -> None:
+    ws = shop()
+    words = f"Hello {{{{ customer.{field} }}}}. Reply STOP to opt out"
+    (ws.root / "templates" / "sms" / "hello.txt.j2").write_text(words, encoding="utf-8")
+    run_campaign(ws, "back", as_of=monday)
+    texts = {row[0] for row in texted(ws)}
+    without = sorted(texts)[:2]
+    blank_out(ws, field, without, monday)
+    delivered = deliver(ws, monday)
+    assert delivered.held == {}
+    assert {row[0] for row in texted(ws) if row[1:] == ("failed", "render_failed")} == set(without)
+    assert {row[0] for row in texted(ws) if row[1] == "sent"} == texts - set(without)
+
+
+@pytest.mark.parametrize("field", ["first_name", "club"])
+def test_a_field_that_nobody_has_any_longer_holds_the_campaign(
+    shop: Callable[..., Workspace], monday: datetime, field: str
+) -> None:
+    ws = shop()
+    words = f"Hello {{{{ customer.{field} }}}}. Reply STOP to opt out"
+    (ws.root / "templates" / "sms" / "hello.txt.j2").write_text(words, encoding="utf-8")
+    run_campaign(ws, "back", as_of=monday)
+    blank_out(ws, field, [f"C{n:04d}" for n in range(60)], monday)
+    delivered = deliver(ws, monday)
+    assert f"unknown field '{field}'" in delivered.held["back"]
+    assert {row[1] for row in texted(ws)} == {"pending"}
+
+
+def texted(ws: Workspace) -> list[tuple[str, str, str | None]]:
+    """Whose text is in which state, and why."""
+    with ws.ledger.read() as tx:
+        found = tx.exec_driver_sql("SELECT customer_id, state, reason FROM outbox WHERE arm = 'text' ORDER BY 1")
+        return [(row[0], row[1], row[2]) for row in found]
+
+
+def blank_out(ws: Workspace, field: str, customers: Collection[str], now: datetime) -> None:
+    """Load the customers again, some without a field."""
+    path = ws.root / "customers.csv"
+    head, *rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        if row[0] in customers:
+            row[head.index(field)] = ""
+    path.write_text("".join(",".join(row) + "\n" for row in [head, *rows]), encoding="utf-8")
+    load_facts(ws, "customers", [path], renames={}, now=now)
 
 
 @pytest.mark.parametrize(
