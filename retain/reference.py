@@ -74,7 +74,7 @@ Templates are written in Jinja: `{{ customer.first_name }}`. Beside these variab
 can be used as `customer.COLUMN`, except the addresses (ADDRESSES), which no template sees.
 
 A variable that may be missing needs something to say instead: `{{ customer.first_name | default('there', true) }}`.
-Without it the message of a customer who lacks the value fails (`render_failed`); what no customer has holds the campaign.
+Without it the message of a customer who lacks it fails (`render_failed`); what no customer has holds the campaign.
 `retain validate` finds what is missing or misspelt, with file and line; `retain preview CAMPAIGN` shows the result.
 
 """
