@@ -23,8 +23,6 @@ START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 DAY: Final = timedelta(days=1)
 ROTATION: Final = datetime(2026, 8, 1, tzinfo=UTC)
 """When the global holdout is drawn anew."""
-NOWHERE: Final = "UTC"
-"""policy.default_time_zone of a new workspace."""
 CHANNELS: Final = ("sms", "email", "push")
 COLUMNS: Final = {"sms": "phone", "email": "email", "push": "push_token"}
 PREFIXES: Final = {
@@ -124,10 +122,7 @@ def populate(world: World, rng: random.Random) -> tuple[dict[str, Person], pd.Da
         emails.append(email if has["email"] else None)
         addresses = {"sms": phones[-1], "email": emails[-1], "push": row["push_token"] if has["push"] else None}
         consents = {c: {"true": True, "false": False}.get(str(row[f"consent_{c}"]).lower()) for c in CHANNELS}
-        # of whom nobody knows anything the workspace's own zone holds
-        told = isinstance(row["time_zone"], str) or country or addresses["sms"]
-        reached = {k: v for k, v in addresses.items() if v}
-        people[row["customer_id"]] = Person(zone if told else NOWHERE, country, reached, consents)
+        people[row["customer_id"]] = Person(zone, country, {k: v for k, v in addresses.items() if v}, consents)
     return people, frame.assign(phone=phones, email=emails)
 
 
