@@ -270,13 +270,13 @@ def test_a_channel_gives_no_more_than_its_account_carries_and_the_others_fill_th
 
 
 def test_messages_of_higher_rank_pass_no_channels_room_and_keep_their_place_until_they_may_go(ledger: Ledger) -> None:
-    """The digest is read first; what winback has for its customers comes along, more than the account carries."""
+    """The digest is read whole; what winback has for its customers comes along, more than the account carries."""
     record(ledger, start(ledger), 60, arms=("offer",), rows=60, channel="sms")
     record(ledger, start(ledger, "digest"), 60, arms=("offer",), rows=60, channel="email", not_before=NOW - MINUTE)
     cap = (Cap(1, DAY),)
     rules = {"winback": CampaignRules(caps=cap, priority=1), "digest": CampaignRules(caps=cap)}
     for claims in range(1, 4):
-        claimed = take(ledger, limit=40, room={"sms": 7}, rules=rules)
+        claimed = take(ledger, limit=120, room={"sms": 7}, rules=rules)
         assert Counter(message.channel for message in claimed) == {"sms": 7}
         assert used(ledger)[0] == 7 * claims
         assert used(ledger, "digest") == (0, 0)
