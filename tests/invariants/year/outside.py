@@ -71,7 +71,7 @@ class Sent:
     at: datetime
     token: str = ""
     failed_at: datetime | None = None
-    """When the ledger was told that it did not arrive: from then on it uses up no cap."""
+    """When the ledger, being told so, noted that it did not arrive: from then on it uses up no cap and no budget."""
 
     @property
     def campaign(self) -> str:
@@ -97,6 +97,8 @@ class Truth:
     """By the provider's id."""
     of_customer: dict[str, list[Sent]] = field(default_factory=lambda: defaultdict(list))
     of_campaign: dict[str, list[Sent]] = field(default_factory=lambda: defaultdict(list))
+    bounced: dict[str, Sent] = field(default_factory=dict)
+    """What the ledger was told did not arrive, by key, until it believes it."""
     today: list[Sent] = field(default_factory=list)
 
     @cached_property

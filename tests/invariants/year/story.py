@@ -280,7 +280,7 @@ class Year:
         self.rng.shuffle(receipts)
         receive_receipts.receive_receipts(self.ws, receipts, now=at)
         for receipt in receipts:
-            self.believe(receipt, at)
+            self.believe(receipt)
         again = [r for r in self.replay if self.rng.random() < 0.3]
         if again:
             keys = sorted({r.message_key for r in again if r.message_key})
@@ -291,15 +291,15 @@ class Year:
         self.replay = receipts[:300]
         self.done["receipts"] += len(receipts)
 
-    def believe(self, receipt: Any, at: datetime) -> None:
+    def believe(self, receipt: Any) -> None:
         """What a receipt means for what may be sent from now on."""
         sent = self.truth.by_id.get(receipt.provider_id)
-        if sent is None or self.shop.people[sent.customer].erased:
+        if sent is None:
             return
-        if receipt.state == "failed" and self.watch.ask(
-            "SELECT 1 FROM outbox WHERE message_key = ? AND state = 'failed'", sent.key
-        ):
-            sent.failed_at = sent.failed_at or at
+        if receipt.state == "failed" and sent.failed_at is None:
+            self.truth.bounced[sent.key] = sent
+        if self.shop.people[sent.customer].erased:
+            return
         if receipt.suppress is not None and receipt.message_key is not None:
             self.truth.bar(sent.customer, (sent.channel, "all", "bounce"), addresses=True)
             self.done["bounces"] += 1

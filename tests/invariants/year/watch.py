@@ -47,6 +47,7 @@ class Watch:
 
     def check(self) -> None:
         """Assert all of it for the day that ends, and begin a new one."""
+        self.note_failures()
         self.check_arms()
         self.check_sums()
         self.check_fates()
@@ -63,6 +64,14 @@ class Watch:
         """No row answers the query."""
         found = self.ask(query + " LIMIT 5")
         assert not found, f"{what}: {found}"
+
+    def note_failures(self) -> None:
+        """Of what did not arrive: when the ledger came to know, be it later than the receipt or under a new name."""
+        for key, sent in list(self.truth.bounced.items()):
+            name = self.named(key, sent.customer)
+            for (at,) in self.ask("SELECT settled_at FROM outbox WHERE message_key = ? AND state = 'failed'", name):
+                sent.failed_at = datetime.fromisoformat(at)
+                del self.truth.bounced[key]
 
     def check_arms(self) -> None:
         """Nobody changes arm or loses it; nobody is in two campaigns of the layer at once, or comes back too soon."""
