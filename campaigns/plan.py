@@ -128,24 +128,8 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
     units = units_of(candidates, rules.unit)
     zones = resolve_zones(candidates, default=rules.default_zone)
     times = {arm.name: _times_of(arm, candidates, zones, reach, rules) for arm in rules.arms}
-    reasons = screen(
-        candidates,
-        needs=sorted({step.channels for arm in rules.arms for step in arm.steps}),
-        reach=reach,
-        standing=standing,
-        holdout=rules.holdout,
-        allow_open_complaint=rules.allow_open_complaint,
-        units=units,
-    )
-    details = np.full(len(candidates), "", dtype=object)
-    for moments in times.values():
-        unsendable = (reasons == "") & ~moments.sendable
-        reasons[unsendable] = "no_send_time"
-        details[unsendable] = moments.why_not()[unsendable]
+    reasons, details = _screen(candidates, times, units, reach, standing, rules)
     ids = candidates["customer_id"].to_numpy(dtype=object)
-    if standing.sharing.names:
-        open_rows = np.flatnonzero(reasons == "")
-        reasons[open_rows[beyond_the_first(ids[open_rows].tolist(), standing.sharing)]] = "shared_address"
     open_rows = np.flatnonzero(reasons == "")
     drawn = draw(
         units[open_rows],
@@ -176,6 +160,36 @@ def make_plan(candidates: pd.DataFrame, standing: Standing, rules: PlanRules) ->
         discount_liability=float(costs.sum()),
         promised=_count_promised(arms, offers, costs),
     )
+
+
+def _screen(
+    candidates: pd.DataFrame,
+    times: Mapping[str, ArmTimes],
+    units: NDArray[np.object_],
+    reach: Reach,
+    standing: Standing,
+    rules: PlanRules,
+) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+    """Why each candidate may not take part ("": may), whatever the lot says; and what is to be told of it beside."""
+    reasons = screen(
+        candidates,
+        needs=sorted({step.channels for arm in rules.arms for step in arm.steps}),
+        reach=reach,
+        standing=standing,
+        holdout=rules.holdout,
+        allow_open_complaint=rules.allow_open_complaint,
+        units=units,
+    )
+    details = np.full(len(candidates), "", dtype=object)
+    for moments in times.values():
+        unsendable = (reasons == "") & ~moments.sendable
+        reasons[unsendable] = "no_send_time"
+        details[unsendable] = moments.why_not()[unsendable]
+    if standing.sharing.names:
+        ids = candidates["customer_id"].to_numpy(dtype=object)
+        open_rows = np.flatnonzero(reasons == "")
+        reasons[open_rows[beyond_the_first(ids[open_rows].tolist(), standing.sharing)]] = "shared_address"
+    return reasons, details
 
 
 def _times_of(arm: ArmRule, candidates: pd.DataFrame, zones: Zones, reach: Reach, rules: PlanRules) -> ArmTimes:
