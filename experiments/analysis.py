@@ -244,6 +244,8 @@ def _against_margins(
     found: Analysis, metrics: Sequence[Metric], margins: Mapping[str, float]
 ) -> tuple[NonInferiority, ...]:
     """Every arm against the margins: by the stratified results where there are any."""
+    if not margins:
+        return ()
     from experiments.analysis_extras import noninferiority_view
 
     for name in margins:

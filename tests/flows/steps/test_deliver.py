@@ -278,10 +278,7 @@ def test_values_of_one_customer_that_do_not_fit_fail_only_that_message(
 def test_a_field_that_two_customers_lack_fails_their_messages_alone(
     shop: Callable[..., Workspace], monday: datetime, field: str
 ) -> None:
-    ws = shop()
-    words = f"Hello {{{{ customer.{field} }}}}. Reply STOP to opt out"
-    (ws.root / "templates" / "sms" / "hello.txt.j2").write_text(words, encoding="utf-8")
-    run_campaign(ws, "back", as_of=monday)
+    ws = saying(shop(), field, monday)
     texts = {row[0] for row in texted(ws)}
     without = sorted(texts)[:2]
     blank_out(ws, field, without, monday)
@@ -295,14 +292,19 @@ def test_a_field_that_two_customers_lack_fails_their_messages_alone(
 def test_a_field_that_nobody_has_any_longer_holds_the_campaign(
     shop: Callable[..., Workspace], monday: datetime, field: str
 ) -> None:
-    ws = shop()
-    words = f"Hello {{{{ customer.{field} }}}}. Reply STOP to opt out"
-    (ws.root / "templates" / "sms" / "hello.txt.j2").write_text(words, encoding="utf-8")
-    run_campaign(ws, "back", as_of=monday)
+    ws = saying(shop(), field, monday)
     blank_out(ws, field, [f"C{n:04d}" for n in range(60)], monday)
     delivered = deliver(ws, monday)
     assert f"unknown field '{field}'" in delivered.held["back"]
     assert {row[1] for row in texted(ws)} == {"pending"}
+
+
+def saying(ws: Workspace, field: str, now: datetime) -> Workspace:
+    """The campaign has run, and its text names a field of the customer."""
+    words = f"Hello {{{{ customer.{field} }}}}. Reply STOP to opt out"
+    (ws.root / "templates" / "sms" / "hello.txt.j2").write_text(words, encoding="utf-8")
+    run_campaign(ws, "back", as_of=now)
+    return ws
 
 
 def texted(ws: Workspace) -> list[tuple[str, str, str | None]]:
